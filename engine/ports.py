@@ -1,0 +1,127 @@
+"""What an adapter fulfils. The docstrings are the contract: what may repeat, what is ordered, what is durable. `tests/conformance` checks them.
+
+Values cross these ports as canonical text (`engine.model.types`) in Arrow string arrays. Errors cross them as `Transient`, `Terminal` or `Poison`
+with a sentence for the operator; a driver's exception never does. Objects are used by one thread at a time unless said.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import pyarrow as pa
+
+from engine.model.batch import Batch, Chunk, Position
+from engine.model.schema import Table, TableName
+from engine.model.write import Marker, Outcome, Write
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """A table to follow. `columns`: the ones whose values are wanted, in the order they are delivered. `identity`: the columns by which the ledger
+    knows the row (a subset of `columns`, as is the table's log key)."""
+
+    table: Table
+    columns: tuple[str, ...]
+    identity: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """A finding of `check`. `where` names system, table, column or rule."""
+
+    severity: Literal["error", "warning"]
+    where: str
+    what: str
+    fix: str
+
+
+class Source(Protocol):
+    """Tails one system's log.
+
+    Ordered: transactions come in commit order, whole, never twice within one `open`. May repeat: after `open(p)` everything committed after `p`
+    comes, also when it had been delivered before. Durable: the server keeps its log from the last `acknowledge`d position on.
+    """
+
+    def prepare(self, watched: Sequence[Watched]) -> Position:
+        """Makes sure that the log of these tables is kept from now on (publication, slot) and returns the position from which it is complete.
+        Idempotent. Terminal, with the SQL to run, when a right is missing."""
+
+    def open(self, watched: Sequence[Watched], position: Position) -> None:
+        """Starts reading after `position`. Terminal when the log no longer holds it (purged, slot gone, recreated, ahead of it)."""
+
+    def read(self, timeout: float) -> Batch | None:
+        """The next batch, or None after `timeout` seconds (0.05-1) without news. A batch is bounded in rows, bytes and time; one transaction is never
+        split. When the log moves without changes of ours, a batch without changes carries the new position now and then (at most once a second).
+        Transient when the connection is lost: the caller opens again at its own position. Terminal on an event that is not understood."""
+
+    def acknowledge(self, position: Position) -> None:
+        """Everything up to here is durable with us: the server may forget it. Any thread; takes effect with the next `read`."""
+
+    def close(self) -> None:
+        """Idempotent. Keeps slot and publication."""
+
+
+class Reader(Protocol):
+    """Reads the catalogue and base rows. Has its own connection, which it reopens by itself when it was lost between calls."""
+
+    def table(self, schema: str, table: str) -> Table:
+        """An empty schema means the default one. Terminal when there is no such table (the sentence names near ones) or no right to see it."""
+
+    def read_chunk(self, table: Table, columns: Sequence[str], key: Sequence[str], after: tuple[str, ...] | None, limit: int) -> Chunk:
+        """At most `limit` rows with key greater than `after`, in the database's own order of the key. Rows with a null in the key are left out.
+        Each chunk is read in one snapshot of its own; no locks are held afterwards."""
+
+    def fetch(self, table: Table, columns: Sequence[str], key: Sequence[str], keys: pa.Table) -> pa.Table:
+        """The rows whose `key` columns equal a row of `keys` (canonical text). Absent ones are left out. In no particular order."""
+
+    def end(self) -> Position:
+        """The end of the log now: everything committed before this call is at or before it."""
+
+    def clock_us(self) -> int:
+        """The server's clock, microseconds since 1970 UTC."""
+
+    def close(self) -> None: ...
+
+
+class Sink(Protocol):
+    """Writes into one system. One transaction at a time: begin, any number of write and delete calls, then commit or rollback."""
+
+    def prepare(self) -> None:
+        """Creates `syncline_checkpoint` when absent. Idempotent. Terminal, with the SQL to run, when the right is missing."""
+
+    def marker(self, rule_set: str, source: str) -> Marker | None:
+        """The last committed marker of this direction."""
+
+    def begin(self, marker: Marker) -> None:
+        """Opens the transaction and writes the marker, before anything else."""
+
+    def write(self, write: Write) -> Outcome:
+        """Writes the decided cells, set-based, addressing rows by `write.key` alone. An insert never touches a row that stands there, an update never
+        creates one. Afterwards every row of the write is accounted for in the outcome.
+        Poison when the database refuses a row; then the transaction is as it was before this call and can go on.
+        Transient (deadlock, lost connection): the whole transaction is gone; the caller begins again."""
+
+    def commit(self) -> None:
+        """Durable as far as the server makes it. Transient when the connection broke: whether it was committed is then told by `marker`."""
+
+    def rollback(self) -> None:
+        """Never raises."""
+
+    def close(self) -> None: ...
+
+
+class Adapter(Protocol):
+    """One configured system; the factory of its parts. Connecting happens in the parts, lazily, with errors as above."""
+
+    name: str
+
+    def source(self, rule_set: str) -> Source: ...
+
+    def reader(self) -> Reader: ...
+
+    def sink(self, rule_set: str) -> Sink: ...
+
+    def preflight(self, rule_set: str, read: Sequence[Watched], written: Sequence[Table]) -> list[Problem]:
+        """What `check` has to say of this system: reachable, login, version, log settings, rights for tailing, reading and writing, replica identity.
+        Never raises; everything becomes a problem. Changes nothing in the database."""
