@@ -1,7 +1,7 @@
-"""A server process in a temporary folder: finds a port, starts it as an unprivileged user, and sees that it is gone with whoever started it.
+"""A server process in a temporary folder: finds a port, starts it as an unprivileged user, sees that it goes with whoever started it.
 
-Every server runs in a session of its own (Ctrl-C reaches only us, so that the end stays orderly), and gets a signal from the kernel when this
-process dies by any cause. What a kill -9 of ours leaves in the temporary folder is removed by the next start.
+Every server runs in a session of its own (Ctrl-C reaches only us, so that the end stays orderly), and gets a signal from the kernel when
+this process dies by any cause. What a kill -9 of ours leaves in the temporary folder is removed by the next start.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Self
 
-from engine.errors import SynclineError
+from engine.errors import Terminal
 
 Setting = str | int | bool | None
 PREFIX = "syncline-servers-"
 START_TIMEOUT = 60.0
 
 
-class CannotStart(SynclineError):
+class CannotStart(Terminal):
     """A throwaway server is not possible here; the sentence says why and what would mend it."""
 
 

@@ -16,7 +16,7 @@ from engine.throwaway.mariadb import MariaDBServer
 from engine.throwaway.postgres import PostgresServer, Version
 from engine.throwaway.process import CannotStart, Server, Setting
 
-__all__ = ["CannotStart", "MariaDBServer", "PostgresServer", "Server", "available", "mariadb", "postgres"]
+__all__ = ["CannotStart", "Kind", "MariaDBServer", "PostgresServer", "Server", "Setting", "available", "mariadb", "postgres"]
 
 Kind = Literal["postgres15", "postgres18", "mariadb"]
 
