@@ -1,0 +1,1 @@
+"""What people and programs can see of a running engine: log, progress, status."""

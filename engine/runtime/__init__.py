@@ -1,0 +1,1 @@
+"""Wires the stages together. The only place that knows all of them."""

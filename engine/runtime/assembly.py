@@ -1,0 +1,215 @@
+"""From settings to a working set: adapters, readers, the live tables, the compiled rules, and everything that is wrong with them.
+
+Asks the databases for their catalogue only. A system that cannot be reached is one problem; what does not need it is assembled anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+
+from adapters import registry
+from engine.errors import ConfigError, SynclineError
+from engine.mapping.compiler import compile_rule
+from engine.mapping.lookups import Lookup, read_lookup
+from engine.mapping.rule import CompiledRule
+from engine.model.schema import Table, TableName
+from engine.ports import Adapter, Problem, Reader, Watched
+from engine.runtime.rule_checks import rule_problems, set_problems
+from engine.settings import RuleSettings, Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembly:
+    """adapters, readers: by system; `unreachable` systems have an entry as well. tables: every live table that a rule names.
+    rules: those without an error, in the order of the file. Close it, or use it in `with`."""
+
+    settings: Settings
+    adapters: Mapping[str, Adapter]
+    readers: Mapping[str, Reader]
+    unreachable: Mapping[str, SynclineError]
+    lookups: Mapping[str, Lookup]
+    tables: Mapping[TableName, Table]
+    rules: tuple[CompiledRule, ...]
+    problems: tuple[Problem, ...]
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        return tuple(problem for problem in self.problems if problem.severity == "error")
+
+    def insist(self) -> None:
+        """Raises when there is an error: the one that keeps us from a system as it came (Transient, Terminal), else a ConfigError with all."""
+        for error in self.unreachable.values():
+            raise error
+        if self.errors:
+            raise ConfigError([SynclineError(problem.what, where=problem.where, fix=problem.fix) for problem in self.errors])
+
+    def watched(self, system: str) -> tuple[Watched, ...]:
+        """The tables of this system that rules read: with the columns they need, and those by which a row is known (see `identity`)."""
+        found: dict[TableName, tuple[Table, dict[str, None], dict[str, None]]] = {}
+        for rule in self.rules:
+            if rule.source.name.system == system:
+                _, columns, identity = found.setdefault(rule.source.name, (rule.source, {}, {}))
+                clock = self.settings.rule(rule.name).clock
+                columns.update(dict.fromkeys([*rule.reads, *([clock] if clock else []), *rule.source.log_key]))
+                identity.update(dict.fromkeys(column for part in rule.key for column in rule.lineage[part]))
+        return tuple(
+            Watched(table=table, columns=tuple(c.name for c in table.columns if c.name in columns), identity=tuple(identity))
+            for table, columns, identity in found.values()
+        )
+
+    def written(self, system: str) -> tuple[Table, ...]:
+        """The tables of this system that rules write."""
+        return tuple({rule.target.name: rule.target for rule in self.rules if rule.target.name.system == system}.values())
+
+    def close(self) -> None:
+        for reader in self.readers.values():
+            reader.close()
+
+    def __enter__(self) -> Assembly:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def assemble(settings: Settings, rules: Sequence[str] = ()) -> Assembly:
+    """Never raises for what a user can mend: it is in `problems`. rules: only these, all when empty; ConfigError when a name is unknown."""
+    chosen = tuple(rule for rule in settings.rules if not rules or rule.name in rules)
+    known = {rule.name for rule in chosen}
+    unknown = [name for name in rules if name not in known]
+    if unknown:
+        names = ", ".join(rule.name for rule in settings.rules)
+        raise ConfigError([SynclineError(f"there is no rule {name}", where=settings.path.name, fix=f"rules are: {names}") for name in unknown])
+    return _Assembling(settings).all(chosen)
+
+
+def error_problem(error: SynclineError, where: str) -> Problem:
+    """An error as a finding; `where` unless the error knows better."""
+    return Problem(severity="error", where=error.where or where, what=error.what, fix=error.fix)
+
+
+@dataclass
+class _Assembling:
+    """One assembly in the making."""
+
+    settings: Settings
+    problems: list[Problem] = field(default_factory=list)
+    adapters: dict[str, Adapter] = field(default_factory=dict)
+    readers: dict[str, Reader] = field(default_factory=dict)
+    unreachable: dict[str, SynclineError] = field(default_factory=dict)
+    tables: dict[tuple[str, str, str], Table | SynclineError] = field(default_factory=dict)
+
+    def all(self, rules: Sequence[RuleSettings]) -> Assembly:
+        try:
+            return self._all(rules)
+        except BaseException:
+            for reader in self.readers.values():
+                reader.close()
+            raise
+
+    def _all(self, rules: Sequence[RuleSettings]) -> Assembly:
+        for name in self.settings.systems:
+            self._system(name)
+        lookups = self._lookups()
+        compiled: list[CompiledRule] = []
+        for rule in rules:
+            ready = self._rule(rule, lookups)
+            if ready is not None:
+                compiled.append(ready)
+        self.problems += set_problems(compiled)
+        refused = {problem.where for problem in self.problems if problem.severity == "error"}
+        return Assembly(
+            settings=self.settings,
+            adapters=self.adapters,
+            readers=self.readers,
+            unreachable=self.unreachable,
+            lookups=lookups,
+            tables={table.name: table for table in self.tables.values() if isinstance(table, Table)},
+            rules=tuple(rule for rule in compiled if f"rule {rule.name}" not in refused),
+            problems=tuple(dict.fromkeys(self.problems)),
+        )
+
+    def _system(self, name: str) -> None:
+        system = self.settings.systems[name]
+        adapter = registry.connect(system.adapter, name, system.url.get_secret_value(), system.options)
+        self.adapters[name] = adapter
+        self.readers[name] = adapter.reader()
+        try:
+            self.readers[name].clock_us()
+        except SynclineError as error:
+            self.unreachable[name] = error
+            self.problems.append(error_problem(error, f"system {name}"))
+
+    def _lookups(self) -> dict[str, Lookup]:
+        found: dict[str, Lookup] = {}
+        for name, lookup in self.settings.lookups.items():
+            try:
+                found[name] = read_lookup(name, lookup.file)
+            except SynclineError as error:
+                self.problems.append(error_problem(error, f"lookup {name}"))
+        return found
+
+    def _rule(self, rule: RuleSettings, lookups: Mapping[str, Lookup]) -> CompiledRule | None:
+        named = named_tables(rule.statement)
+        away = {system for system, _, _ in (*named, rule.into)} & set(self.unreachable)
+        if away:
+            self._look_at(rule, [table for table in (*named, rule.into) if table[0] not in away])
+            return None
+        if any(problem.where == f"lookup {name}" for problem in self.problems for system, _, name in named if system == "lookups"):
+            return None
+        system, schema, table = rule.into
+        into = TableName(system, schema, table)
+        compiled, problems = compile_rule(
+            name=rule.name, sql=rule.statement, into=into, key=rule.key, table=self._table, lookups=lookups, adapters=self._adapter_names()
+        )
+        self.problems += problems
+        if compiled is None:
+            return None
+        found = rule_problems(rule, compiled, self.settings)
+        self.problems += found
+        return None if any(problem.severity == "error" for problem in found) else compiled
+
+    def _look_at(self, rule: RuleSettings, tables: Sequence[tuple[str, str, str]]) -> None:
+        """What can be said of a rule while one of its systems is away: whether its tables on the others exist."""
+        for table in tables:
+            if table[0] not in self.readers:
+                continue
+            try:
+                self._table(*table)
+            except SynclineError as error:
+                self.problems.append(error_problem(error, f"rule {rule.name}"))
+
+    def _table(self, system: str, schema: str, table: str) -> Table:
+        """The live table, asked for once. SynclineError when there is none."""
+        at = (system, schema, table)
+        if at not in self.tables:
+            try:
+                self.tables[at] = self.readers[system].table(schema, table)
+            except SynclineError as error:
+                self.tables[at] = error
+        found = self.tables[at]
+        if isinstance(found, SynclineError):
+            raise found
+        return found
+
+    def _adapter_names(self) -> dict[str, str]:
+        return {name: system.adapter for name, system in self.settings.systems.items()}
+
+
+def named_tables(statement: str) -> list[tuple[str, str, str]]:
+    """(system, schema or "", table) of every qualified table that a statement names; nothing when it cannot be parsed."""
+    try:
+        tree = sqlglot.parse_one(statement, dialect="duckdb")
+    except (SqlglotError, RecursionError):
+        return []
+    found = []
+    for table in tree.find_all(exp.Table):
+        parts = [part.name for part in table.parts]
+        if len(parts) in (2, 3):
+            found.append((parts[0], parts[1] if len(parts) == 3 else "", parts[-1]))
+    return list(dict.fromkeys(found))

@@ -1,0 +1,119 @@
+"""What a rule's settings must agree on with its compiled form, and what rules must agree on among each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from engine.mapping.rule import CompiledRule
+from engine.model.schema import TableName
+from engine.model.types import Kind
+from engine.ports import Problem
+from engine.settings import RuleSettings, SetCells, Settings
+from engine.settings.file import suggestion
+
+_CLOCKS = (Kind.DATETIME, Kind.INSTANT)
+
+
+def unique_key(rule: CompiledRule) -> bool:
+    """Whether the target itself makes sure that the rule's key names one row."""
+    return any(set(unique) <= set(rule.key) for unique in rule.target.unique)
+
+
+def rule_problems(settings: RuleSettings, rule: CompiledRule, whole: Settings) -> list[Problem]:
+    """One rule on its own. Where it is an error, the rule cannot run."""
+    where = f"rule {rule.name}"
+    source, target = rule.source.name.system, rule.target.name.system
+    found: list[Problem] = []
+    if source == target:
+        found.append(_error(where, f"reads and writes the same system, {source}", "a rule leads from one system to another"))
+    elif not whole.systems[source].capture:
+        fix = f"take capture = false out of [systems.{source}], or take the rule out"
+        found.append(_error(where, f"reads {source}, whose log is not read", fix))
+    found += _policies(settings, rule, where, (source, target))
+    found += _actions(settings, rule, where)
+    found += _clock(settings, rule, where)
+    if not unique_key(rule):
+        key = ", ".join(rule.key)
+        what = f"{rule.target.name} has no unique index on its key ({key})"
+        fix = f"add a unique index on ({key}), or make sure that nobody adds a second row"
+        found.append(Problem(severity="warning", where=where, what=what, fix=fix))
+    return found
+
+
+def set_problems(rules: Sequence[CompiledRule]) -> list[Problem]:
+    """Rules that write the same table: one key, and each column from one source."""
+    found: list[Problem] = []
+    by_target: dict[TableName, list[CompiledRule]] = {}
+    for rule in rules:
+        by_target.setdefault(rule.target.name, []).append(rule)
+    for target, writers in by_target.items():
+        first = writers[0]
+        for other in writers[1:]:
+            if set(other.key) != set(first.key):
+                what = f"addresses the rows of {target} by ({', '.join(other.key)}), the rule {first.name} by ({', '.join(first.key)})"
+                found.append(_error(f"rule {other.name}", what, "give both rules the same key"))
+        found += _written_twice(target, writers)
+    return found
+
+
+def _written_twice(target: TableName, writers: Sequence[CompiledRule]) -> Iterator[Problem]:
+    for i, rule in enumerate(writers):
+        for earlier in writers[:i]:
+            both = [column for column in rule.columns if column in earlier.columns and column not in rule.key]
+            if both and rule.source.name != earlier.source.name:
+                what = f"writes {_columns(both)} of {target} from {rule.source.name}, the rule {earlier.name} from {earlier.source.name}"
+                yield _error(f"rule {rule.name}", what, "let one rule write a column, from one table")
+
+
+def _policies(settings: RuleSettings, rule: CompiledRule, where: str, sides: tuple[str, str]) -> Iterator[Problem]:
+    named = {column: ("owners", f"owner:{system}") for column, system in settings.owners.items()}
+    named |= {column: ("policies", policy) for column, policy in settings.policies.items()}
+    for column, (table, policy) in named.items():
+        place = f"{where}, {table}.{column}"
+        if column not in rule.columns:
+            yield _error(place, f"the rule does not write the column {column}", suggestion(column, rule.columns, "it writes"))
+        elif column in rule.key:
+            yield _error(place, f"{column} is part of the key, which no policy decides", f"take it out of {table}")
+        yield from _side(place, policy, sides)
+    yield from _side(f"{where}, conflict", settings.conflict, sides)
+
+
+def _side(place: str, policy: str, sides: tuple[str, str]) -> Iterator[Problem]:
+    kind, _, system = policy.partition(":")
+    if kind == "owner" and system not in sides:
+        yield _error(place, f"the owner {system} is on neither side of the rule", f"name {sides[0]} or {sides[1]}")
+
+
+def _actions(settings: RuleSettings, rule: CompiledRule, where: str) -> Iterator[Problem]:
+    for name, action in (("on_delete", settings.on_delete), ("on_exit", settings.on_exit)):
+        for column in action.set if isinstance(action, SetCells) else ():
+            place = f"{where}, {name}.set.{column}"
+            if not rule.target.has(column):
+                known = [c.name for c in rule.target.columns]
+                yield _error(place, f"{rule.target.name} has no column {column}", suggestion(column, known, "it has"))
+            elif column in rule.key:
+                yield _error(place, f"{column} is part of the key", "set another column")
+            elif rule.target.column(column).generated:
+                yield _error(place, f"the database computes {column} by itself", "set another column")
+
+
+def _clock(settings: RuleSettings, rule: CompiledRule, where: str) -> Iterator[Problem]:
+    if settings.clock is None:
+        return
+    place = f"{where}, clock"
+    if not rule.source.has(settings.clock):
+        known = [c.name for c in rule.source.columns]
+        yield _error(place, f"{rule.source.name} has no column {settings.clock}", suggestion(settings.clock, known, "it has"))
+    elif rule.source.column(settings.clock).type.kind not in _CLOCKS:
+        kind = rule.source.column(settings.clock).type.name
+        fix = "name a timestamp column, or leave clock out to use the commit time"
+        yield _error(place, f"{settings.clock} is {kind}, no date with time", fix)
+
+
+def _columns(names: Iterable[str]) -> str:
+    listed = list(names)
+    return f"the column {listed[0]}" if len(listed) == 1 else f"the columns {', '.join(listed)}"
+
+
+def _error(where: str, what: str, fix: str) -> Problem:
+    return Problem(severity="error", where=where, what=what, fix=fix)
