@@ -23,8 +23,8 @@ Event = MutableMapping[str, Any]
 
 
 def configure(level: str | None = None, *, as_json: bool | None = None) -> None:
-    """Sets the log up for this process. level: debug, info, warning or error; else $SYNCLINE_LOG, else info. as_json: by default when stderr is
-    no terminal."""
+    """Sets the log up for this process. level: debug, info, warning or error; else $SYNCLINE_LOG, else info.
+    as_json: by default when stderr is no terminal."""
     chosen = LEVELS.get(level or os.environ.get("SYNCLINE_LOG", "info").lower(), LEVELS["info"])
     machine = not sys.stderr.isatty() if as_json is None else as_json
     last: Any = structlog.processors.JSONRenderer(ensure_ascii=False, default=str) if machine else _human

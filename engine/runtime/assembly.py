@@ -42,7 +42,7 @@ class Assembly:
         return tuple(problem for problem in self.problems if problem.severity == "error")
 
     def insist(self) -> None:
-        """Raises when there is an error: the one that keeps us from a system as it came (Transient, Terminal), else a ConfigError with all."""
+        """Raises when there is an error: the one that keeps us from a system as it came (Transient, Terminal), or a ConfigError of all."""
         for error in self.unreachable.values():
             raise error
         if self.errors:
@@ -78,13 +78,14 @@ class Assembly:
 
 
 def assemble(settings: Settings, rules: Sequence[str] = ()) -> Assembly:
-    """Never raises for what a user can mend: it is in `problems`. rules: only these, all when empty; ConfigError when a name is unknown."""
+    """Never raises for what a user can mend: see `problems`. rules: only these, all when empty; ConfigError for an unknown name."""
     chosen = tuple(rule for rule in settings.rules if not rules or rule.name in rules)
     known = {rule.name for rule in chosen}
     unknown = [name for name in rules if name not in known]
     if unknown:
         names = ", ".join(rule.name for rule in settings.rules)
-        raise ConfigError([SynclineError(f"there is no rule {name}", where=settings.path.name, fix=f"rules are: {names}") for name in unknown])
+        fix = f"rules are: {names}"
+        raise ConfigError([SynclineError(f"there is no rule {name}", where=settings.path.name, fix=fix) for name in unknown])
     return _Assembling(settings).all(chosen)
 
 

@@ -74,8 +74,8 @@ def _count(shown: Progress, rule: CompiledRule, reader: Reader, limit: int) -> i
 def repeated_keys(table: Table, key: tuple[str, ...], reader: Reader, limit: int, task: Task) -> int:
     """How many keys stand in more than one row. Rows with a null in the key do not count.
 
-    Reads in the order of the primary key where there is one, so that no row is passed over; else in the order of `key` itself, where rows equal
-    to the last one of a chunk are not in the next, so that this last key is asked for by itself."""
+    Reads in the order of the primary key where there is one, so that no row is passed over; else in that of `key` itself, where rows equal
+    to the last one of a chunk are not in the next, so that key is asked for by itself."""
     order = table.primary_key or key
     columns = list(dict.fromkeys([*key, *order]))
     hashes: list[Hashes] = []
