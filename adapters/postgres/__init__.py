@@ -1,0 +1,43 @@
+"""PostgreSQL 13 and later as a source and as a target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from engine.model.schema import Table
+from engine.ports import Adapter, Problem, Reader, Sink, Source, Watched
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PostgresAdapter:
+    """One configured PostgreSQL database; the parts connect when they are first used."""
+
+    name: str
+    url: str
+    options: Mapping[str, object]
+
+    def source(self, rule_set: str) -> Source:
+        from adapters.postgres.source import PostgresSource
+
+        return PostgresSource(self.name, self.url, rule_set, self.options)
+
+    def reader(self) -> Reader:
+        from adapters.postgres.reader import PostgresReader
+
+        return PostgresReader(self.name, self.url)
+
+    def sink(self, rule_set: str) -> Sink:
+        from adapters.postgres.sink import PostgresSink
+
+        return PostgresSink(self.name, self.url, rule_set, self.options)
+
+    def preflight(self, rule_set: str, read: Sequence[Watched], written: Sequence[Table]) -> list[Problem]:
+        from adapters.postgres.preflight import examine
+
+        return examine(self.name, self.url, rule_set, self.options, read, written)
+
+
+def connect(name: str, url: str, options: Mapping[str, object]) -> Adapter:
+    """The adapter of system `name`. options: slot, publication (see the source), lock_timeout and statement_timeout in seconds (the sink)."""
+    return PostgresAdapter(name=name, url=url, options=dict(options))
