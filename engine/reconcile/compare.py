@@ -1,0 +1,199 @@
+"""Compares both sides through the rules: every row of every rule gets exactly one class, every difference a second look.
+
+Each table is read once, in chunks, through its `Reader`; the rules run in the engine's own evaluator; hashes are joined in DuckDB.
+"""
+from __future__ import annotations
+
+import contextlib
+import secrets
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from engine.errors import ConfigError, SynclineError
+from engine.mapping.evaluator import Evaluator
+from engine.mapping.lookups import Lookup
+from engine.model.schema import TableName
+from engine.ports import Reader
+from engine.reconcile.confirm import Aside, Confirmation
+from engine.reconcile.judge import Subject, opposite, siblings
+from engine.reconcile.keytext import split_key
+from engine.reconcile.reading import Plan, plan_tables, read_all
+from engine.reconcile.report import LISTED_ROWS, Report, RowFinding, RuleFinding
+from engine.reconcile.workspace import DIFFERENT, Class, Workspace
+from engine.settings import Settings
+
+Progress = Callable[[str, int], None]
+"""Called with the table's name and the rows read of it so far."""
+
+
+def nothing_aside() -> tuple[Mapping[int, Sequence[str]], Mapping[int, Sequence[str]]]:
+    return {}, {}
+
+
+def choose(subjects: Sequence[Subject], selected: Sequence[str]) -> tuple[Subject, ...]:
+    """The rules to report and the rules without which those cannot be judged, in the given order. Everything when nothing is selected."""
+    if not selected:
+        return tuple(subjects)
+    wanted = {i for i, s in enumerate(subjects) if s.rule.name in selected}
+    needed = set(wanted)
+    for i in wanted:
+        needed.update(siblings(subjects, i))
+        back = opposite(subjects, i)
+        if back is not None:
+            needed.add(back)
+    return tuple(
+        Subject(rule=s.rule, owners=s.owners, keeps=s.keeps, selected=i in wanted) for i, s in enumerate(subjects) if i in needed
+    )
+
+
+def compare(
+    subjects: Sequence[Subject],
+    readers: Mapping[str, Reader],
+    lookups: Mapping[str, Lookup],
+    *,
+    chunk_rows: int = 10_000,
+    aside: Callable[[Sequence[Subject]], Aside] = lambda _: nothing_aside,
+    running: Callable[[], bool] = lambda: False,
+    folder: Path | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Compares the rules of `subjects`. readers: per system. folder: where a temporary folder for DuckDB is made.
+
+    A table that cannot be read leaves its rules out and makes the report incomplete. Raises that error when no rule could be compared.
+    """
+    started = time.monotonic()
+    evaluator = Evaluator(lookups)
+    seed = secrets.randbits(64)
+    with _scratch(folder) as place:
+        failed = _Failed()
+        plans = plan_tables(subjects)
+        space = Workspace(subjects, evaluator, seed, place)
+        try:
+            for plan in plans:
+                try:
+                    _load(space, readers[plan.table.name.system], plan, chunk_rows, progress)
+                except SynclineError as error:
+                    failed.tables[plan.table.name] = error
+            if failed.all_of(subjects):
+                raise next(iter(failed.tables.values()))
+            keys = aside(subjects)
+            space.classify(*keys())
+            resolved = Confirmation(space, evaluator, readers, plans, seed, keys, running).run() if not failed.tables else 0
+            return _report(space, plans, failed, resolved, time.monotonic() - started)
+        finally:
+            space.close()
+
+
+class _Failed:
+    """Tables that could not be read, and the rules that cannot be judged for it."""
+
+    def __init__(self) -> None:
+        self.tables: dict[TableName, SynclineError] = {}
+
+    def of(self, subject: Subject) -> SynclineError | None:
+        return self.tables.get(subject.rule.source.name) or self.tables.get(subject.rule.target.name)
+
+    def all_of(self, subjects: Sequence[Subject]) -> bool:
+        return all(self.of(s) is not None for s in subjects if s.selected)
+
+
+@contextlib.contextmanager
+def _scratch(folder: Path | None) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="reconcile-", dir=folder if folder and folder.is_dir() else None) as name:
+        yield Path(name)
+
+
+def _load(space: Workspace, reader: Reader, plan: Plan, chunk_rows: int, progress: Progress | None) -> None:
+    done = 0
+    for rows in read_all(reader, plan, chunk_rows):
+        space.load(plan.table.name, plan.identity, rows)
+        done += rows.num_rows
+        if progress:
+            progress(str(plan.table.name), done)
+
+
+def _report(space: Workspace, plans: Sequence[Plan], failed: _Failed, resolved: int, seconds: float) -> Report:
+    rules: dict[str, RuleFinding] = {}
+    rows: list[RowFinding] = []
+    problems = [f"{s.rule.name}: {failed.of(s)}" for s in space.subjects if s.selected and failed.of(s)]
+    identities = {plan.table.name: plan.identity for plan in plans}
+    for i, subject in enumerate(space.subjects):
+        if not subject.selected or failed.of(subject):
+            continue
+        listed = list(_rows(space, i, identities[subject.rule.source.name]))
+        rules[subject.rule.name] = _counts(space, i, len(listed))
+        rows += listed
+    different = any(rule.classes.get(c.name.lower(), 0) for rule in rules.values() for c in DIFFERENT)
+    return Report(
+        verdict="incomplete" if problems else "different" if different else "equal",
+        rules=rules,
+        rows=tuple(rows),
+        resolved=resolved,
+        seconds=seconds,
+        problems=tuple(dict.fromkeys(problems)),
+    )
+
+
+def _counts(space: Workspace, i: int, listed: int) -> RuleFinding:
+    found = space.db.execute(f"SELECT class, count(*), sum(nsrc), sum(ntgt) FROM u{i} GROUP BY class ORDER BY class").fetchall()
+    classes = {Class(code).name.lower(): int(units) for code, units, _, _ in found if code != Class.ELSEWHERE}
+    elsewhere = sum(int(units) for code, units, _, _ in found if code == Class.ELSEWHERE)
+    rows = sum(classes.values())
+    return RuleFinding(
+        rows=rows,
+        classes=classes,
+        source_rows=sum(int(n) for _, _, n, _ in found),
+        target_rows=sum(int(n) for *_, n in found),
+        elsewhere=elsewhere,
+        unlisted=rows - classes.get("equal", 0) - listed,
+    )
+
+
+def _rows(space: Workspace, i: int, identity: tuple[str, ...]) -> Iterator[RowFinding]:
+    """Units to list, the classes that make a difference first."""
+    rule = space.subjects[i].rule
+    found = space.db.execute(f"SELECT k, sid, tid, class, cols FROM u{i} WHERE class NOT IN ({Class.EQUAL:d}, {Class.ELSEWHERE:d}) "
+                             f"ORDER BY class, k LIMIT {LISTED_ROWS}").fetchall()
+    for k, sid, tid, code, columns in found:
+        if k is not None:
+            key = dict(zip(rule.key, split_key(k, len(rule.key)), strict=True))
+        elif sid is not None:
+            key = {f"{rule.source.name}.{c}": text for c, text in zip(identity, split_key(sid, len(identity)), strict=True)}
+        else:
+            key = {"": tid}
+        yield RowFinding(rule=rule.name, key=key, class_=Class(code).name.lower(), columns=tuple(columns))
+
+
+def reconcile(settings: Settings, rules: Sequence[str] = ()) -> Report:
+    """`syncline reconcile`: compares the rules of a configuration, all of them when none is named.
+
+    ConfigError for an unknown name or a rule that cannot be compiled; Transient or Terminal when a side cannot be read at all."""
+    from engine.observe import progress as observe
+    from engine.runtime.assembly import assemble
+
+    unknown = [name for name in rules if all(rule.name != name for rule in settings.rules)]
+    if unknown:
+        fix = "rules are: " + ", ".join(rule.name for rule in settings.rules)
+        raise ConfigError([SynclineError(f"there is no rule {name}", where=settings.path.name, fix=fix) for name in unknown])
+    with assemble(settings) as assembly:
+        compiled = {rule.name for rule in assembly.rules}
+        if not rules or any(name not in compiled for name in rules):
+            assembly.insist()
+        subjects = [
+            Subject(rule=rule, owners=settings.rule(rule.name).owners, keeps=settings.rule(rule.name).on_delete != "delete")
+            for rule in assembly.rules
+        ]
+        with observe.progress() as shown, contextlib.ExitStack() as tasks:
+            tracked: dict[str, tuple[observe.Task, int]] = {}
+
+            def tell(table: str, done: int) -> None:
+                task, before = tracked.get(table) or (tasks.enter_context(shown.task(f"reading {table}")), 0)
+                task.advance(done - before)
+                tracked[table] = (task, done)
+
+            return compare(
+                choose(subjects, rules), assembly.readers, assembly.lookups,
+                chunk_rows=settings.chunk_rows, folder=settings.state, progress=tell,
+            )
