@@ -26,10 +26,11 @@ class Subject:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
     """A target column to compare. excuses: columns of the opposite rule that stand for the same cells; when all of them agree, so does this
-    one."""
+    one. owned: the source system owns the column; nothing excuses it then."""
 
     column: str
     excuses: tuple[str, ...] = ()
+    owned: bool = False
 
 
 def opposite(subjects: Sequence[Subject], index: int) -> int | None:
@@ -64,7 +65,7 @@ def judged(subject: Subject, other: Subject | None) -> tuple[Judged, ...]:
             excuses = tuple(t for t in twins if other and t not in other.rule.key)
             result.append(Judged(column=column, excuses=excuses))
         elif owner == rule.source.name.system:
-            result.append(Judged(column=column))
+            result.append(Judged(column=column, owned=True))
     return tuple(result)
 
 

@@ -156,7 +156,7 @@ class Workspace:
         for i in range(len(self.subjects)):
             self._classify(i, quarantined.get(i, ()), held.get(i, ()))
         for i in range(len(self.subjects)):
-            self._settle_extras(i)
+            self._settle(i)
         for i, subject in enumerate(self.subjects):
             found = self._one(f"SELECT coalesce(sum(nsrc), 0), coalesce(sum(ntgt), 0) FROM u{i}")
             read = (self._one(f"SELECT count(*) FROM d{i}")[0], self._one(f"SELECT count(*) FROM a{i}")[0])
@@ -232,12 +232,16 @@ class Workspace:
         agrees = " AND ".join(f"o.g{theirs.index(c)} = o.h{theirs.index(c)}" for c in cell.excuses)
         return f"d.c{n} <> a.c{n} AND NOT coalesce({agrees}, false)"
 
-    def _settle_extras(self, i: int) -> None:
-        """A target row that no source row maps to is counted once: where the opposite direction, or another rule of the same table, counts
-        it."""
+    def _settle(self, i: int) -> None:
+        """What only the other rules can tell. A target row that no source row maps to is counted once: where the opposite direction, or
+        another rule of the same table, counts it. A pair whose way back stands outside the opposite rule's WHERE may differ where nobody
+        owns the cell."""
         run = self.db.execute
         other = self._opposite[i]
         if other is not None:
+            free = ", ".join(_text(j.column) for j in self._judged[i] if not j.owned)
+            run(f"UPDATE u{i} SET class = {Class.FILTERED} FROM u{other} o WHERE u{i}.class = {Class.VALUE_DRIFT} AND o.sid = u{i}.tid "
+                f"AND o.class = {Class.FILTERED} AND list_has_all(CAST([{free}] AS VARCHAR[]), u{i}.cols)")
             alone = _list((Class.MISSING, Class.FILTERED, Class.UNREPRESENTABLE, Class.QUARANTINED, Class.CONFLICT_PENDING))
             run(f"UPDATE u{i} SET class = {Class.ELSEWHERE} FROM u{other} o WHERE u{i}.class = {Class.EXTRA} AND o.sid = u{i}.tid "
                 f"AND o.class IN {alone} AND o.an IS NULL")
