@@ -3,41 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from engine.model.schema import Table
 from engine.ports import Adapter, Problem, Reader, Sink, Source, Watched
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class PostgresAdapter:
     """One configured PostgreSQL database; the parts connect when they are first used."""
 
-    name: str
-    url: str
-    options: Mapping[str, object]
+    def __init__(self, name: str, url: str, options: Mapping[str, object]) -> None:
+        self.name = name
+        self._url = url
+        self._options = dict(options)
 
     def source(self, rule_set: str) -> Source:
         from adapters.postgres.source import PostgresSource
 
-        return PostgresSource(self.name, self.url, rule_set, self.options)
+        return PostgresSource(self.name, self._url, rule_set, self._options)
 
     def reader(self) -> Reader:
         from adapters.postgres.reader import PostgresReader
 
-        return PostgresReader(self.name, self.url)
+        return PostgresReader(self.name, self._url)
 
     def sink(self, rule_set: str) -> Sink:
         from adapters.postgres.sink import PostgresSink
 
-        return PostgresSink(self.name, self.url, rule_set, self.options)
+        return PostgresSink(self.name, self._url, rule_set, self._options)
 
     def preflight(self, rule_set: str, read: Sequence[Watched], written: Sequence[Table]) -> list[Problem]:
         from adapters.postgres.preflight import examine
 
-        return examine(self.name, self.url, rule_set, self.options, read, written)
+        return examine(self.name, self._url, rule_set, self._options, read, written)
 
 
 def connect(name: str, url: str, options: Mapping[str, object]) -> Adapter:
-    """The adapter of system `name`. options: slot, publication (see the source), lock_timeout and statement_timeout in seconds (the sink)."""
-    return PostgresAdapter(name=name, url=url, options=dict(options))
+    """The adapter of system `name`. options: slot, publication (the source); lock_timeout, statement_timeout in seconds (the sink)."""
+    return PostgresAdapter(name, url, options)

@@ -7,6 +7,8 @@ functions, e.g. https://github.com/postgres/postgres/blob/master/src/backend/uti
 from __future__ import annotations
 
 import difflib
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -170,3 +172,25 @@ def _near(connection: Connection, schema: str, table: str) -> str:
     same_name = sorted(f"{of_schema}.{name}" for of_schema, name in names if name.lower() == table.lower())
     near = same_name or difflib.get_close_matches(f"{schema or 'public'}.{table}", known, n=3, cutoff=0.6)
     return f"did you mean {' or '.join(near[:3])}?" if near else "check the name, and that the URL names the right database"
+
+
+def quoted(name: str) -> str:
+    """An identifier as SQL text."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def quoted_table(name: TableName) -> str:
+    return f"{quoted(name.schema)}.{quoted(name.table)}"
+
+
+def key_type(kind: DataType) -> str:
+    """The type that a key's text is read as: without length or scale, because an explicit cast would cut or round, and find another row."""
+    if kind.kind is Kind.ENUM:
+        return kind.name
+    bare = re.sub(r"\(\d+(,-?\d+)?\)", "", kind.name)
+    return {"character": "bpchar", "bit": "bit varying"}.get(bare, bare)
+
+
+def addresses_one(table: Table, key: Sequence[str]) -> bool:
+    """Whether a unique index sees to it that these columns, when none is null, name at most one row."""
+    return any(set(columns) <= set(key) for columns in table.unique)
