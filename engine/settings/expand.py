@@ -37,8 +37,8 @@ class Expansion:
     def hide(self, message: str) -> str:
         """The message with the values of variables replaced by their names."""
         for name, value in sorted(self._used.items(), key=lambda item: -len(item[1])):
-            if len(value) > 2:
-                message = message.replace(value, f"${{{name}}}")
+            for form in (value, repr(value)[1:-1]):
+                message = message.replace(form, f"${{{name}}}") if len(form) > 2 else message
         return message
 
     def _text(self, text: str, key: str) -> str:

@@ -48,7 +48,7 @@ class _Loading:
         self.expansion = Expansion(env, self.problem)
 
     def problem(self, key: str, what: str, fix: str) -> None:
-        where = f"{self.path.name}, {key}" if key else self.path.name
+        where = f"{self.path.name}, {self.expansion.hide(key)}" if key else self.path.name
         self.problems.append(SynclineError(self.expansion.hide(what), where=where, fix=self.expansion.hide(fix)))
 
     def settings(self) -> Settings:

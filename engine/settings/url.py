@@ -28,7 +28,7 @@ def faults(url: str, schemes: tuple[str, ...], port: int) -> list[tuple[str, str
         return [("is no database URL", form)]
     try:
         parts = urlsplit(url)
-        bad_port = parts.port == 0
+        bad_port = "," not in parts.netloc and parts.port == 0
     except ValueError:
         return [
             (
@@ -44,7 +44,7 @@ def faults(url: str, schemes: tuple[str, ...], port: int) -> list[tuple[str, str
         )
     if bad_port:
         found.append(("has port 0", form))
-    if not parts.hostname and not dict(parse_qsl(parts.query)).get("host"):
+    if not parts.hostname and not {"host", "hostaddr", "service", "unix_socket"} & dict(parse_qsl(parts.query)).keys():
         found.append(("names no host", form))
     if not parts.path.strip("/"):
         found.append(("names no database", form))
