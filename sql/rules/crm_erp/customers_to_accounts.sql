@@ -1,0 +1,13 @@
+SELECT
+  CAST(c.account_ref AS VARCHAR)       AS id,
+  c.company                            AS name,
+  c.email                              AS email,
+  c.phone                              AS phone,
+  c.town                               AS city,
+  coalesce(s.name, c.region)           AS state,
+  c.credit_limit                       AS credit_limit,
+  CASE WHEN c.blocked THEN 0 ELSE 1 END AS active,
+  c.customer_since                     AS since,
+  c.remark                             AS notes
+FROM erp.customers AS c
+LEFT JOIN lookups.us_states AS s ON s.code = c.region

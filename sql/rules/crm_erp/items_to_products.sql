@@ -1,0 +1,9 @@
+SELECT
+  CAST(i.item_ref AS VARCHAR)               AS id,
+  i.article_no                              AS sku,
+  i.label                                   AS title,
+  i.long_text                               AS description,
+  i.price                                   AS list_price,
+  CAST(i.weight_g * 0.001 AS DECIMAL(8, 3)) AS weight_kg,
+  CASE WHEN i.sellable THEN 0 ELSE 1 END    AS discontinued
+FROM erp.items AS i
