@@ -1,0 +1,140 @@
+"""What settings and compiled rules must agree on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from engine.mapping.rule import CompiledRule, Plan
+from engine.model.schema import Column, Table, TableName
+from engine.model.types import DataType, Kind
+from engine.runtime.assembly import named_tables
+from engine.runtime.rule_checks import rule_problems, set_problems, unique_key
+from engine.settings import RuleSettings, SetCells, Settings, SystemSettings
+
+TEXT = DataType(kind=Kind.TEXT, name="text")
+STAMP = DataType(kind=Kind.INSTANT, name="timestamptz")
+EMPTY = Plan(outputs=(), query=None)
+
+
+def table(system: str, name: str, *, unique: tuple[tuple[str, ...], ...] = (("id",),)) -> Table:
+    columns = (
+        Column(name="id", type=TEXT, nullable=False),
+        Column(name="name", type=TEXT),
+        Column(name="updated_at", type=STAMP),
+        Column(name="upper_name", type=TEXT, generated=True),
+    )
+    return Table(name=TableName(system, "public", name), columns=columns, primary_key=("id",), unique=unique, log_key=("id",))
+
+
+def compiled(
+    name: str = "customers", source: Table | None = None, target: Table | None = None, key: tuple[str, ...] = ("id",)
+) -> CompiledRule:
+    columns = ("id", "name")
+    return CompiledRule(
+        name=name,
+        source=source or table("crm", "accounts"),
+        target=target or table("erp", "customers"),
+        key=key,
+        columns=columns,
+        reads=columns,
+        filter_reads=(),
+        lineage={column: (column,) for column in columns},
+        plan=EMPTY,
+        key_plan=EMPTY,
+    )
+
+
+def configured(**given: object) -> RuleSettings:
+    return RuleSettings.model_validate(
+        {"name": "customers", "statement": "SELECT", "into": ("erp", "", "customers"), "key": ("id",), **given}
+    )
+
+
+def whole(capture: bool = True) -> Settings:
+    systems = {
+        name: SystemSettings(name=name, adapter="postgres", url=SecretStr("postgresql://h/x"), options={"capture": capture})
+        for name in ("crm", "erp", "shop")
+    }
+    return Settings(
+        path=Path("/x.toml"), name="x", state=Path("/s"), systems=systems, lookups={}, rules=(), batch_rows=1, batch_ms=1, chunk_rows=1
+    )
+
+
+def found(settings: RuleSettings, rule: CompiledRule | None = None, *, capture: bool = True) -> list[tuple[str, str, str]]:
+    return [(p.severity, p.where, f"{p.what} | {p.fix}") for p in rule_problems(settings, rule or compiled(), whole(capture))]
+
+
+def test_a_sound_rule_has_no_problem() -> None:
+    settings = configured(
+        owners={"name": "erp"}, on_exit=SetCells(set={"name": None}), on_delete="ignore", clock="updated_at", conflict="owner:crm"
+    )
+    assert found(settings) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "where", "words"),
+    [
+        ({"owners": {"nam": "erp"}}, "rule customers, owners.nam", "does not write the column nam | did you mean name?"),
+        ({"owners": {"id": "erp"}}, "rule customers, owners.id", "part of the key"),
+        ({"owners": {"name": "shop"}}, "rule customers, owners.name", "on neither side of the rule | name crm or erp"),
+        ({"policies": {"phone": "manual"}}, "rule customers, policies.phone", "does not write the column phone"),
+        ({"policies": {"name": "owner:shop"}}, "rule customers, policies.name", "on neither side"),
+        ({"conflict": "owner:shop"}, "rule customers, conflict", "on neither side"),
+        ({"on_delete": SetCells(set={"nam": 1})}, "rule customers, on_delete.set.nam", "has no column nam | did you mean name?"),
+        ({"on_exit": SetCells(set={"id": 1})}, "rule customers, on_exit.set.id", "part of the key"),
+        ({"on_exit": SetCells(set={"upper_name": 1})}, "rule customers, on_exit.set.upper_name", "computes upper_name by itself"),
+        ({"clock": "updated"}, "rule customers, clock", "has no column updated | did you mean updated_at?"),
+        ({"clock": "name"}, "rule customers, clock", "name is text, no date with time"),
+    ],
+)
+def test_settings_that_do_not_fit_the_rule(given: dict[str, object], where: str, words: str) -> None:
+    ((severity, place, said),) = found(configured(**given))
+    assert (severity, place) == ("error", where)
+    assert words in said
+
+
+def test_a_rule_within_one_system_is_refused() -> None:
+    ((severity, _, said),) = found(configured(), compiled(target=table("crm", "copies")))
+    assert severity == "error"
+    assert "reads and writes the same system, crm" in said
+
+
+def test_a_source_whose_log_is_not_read_is_refused() -> None:
+    ((severity, _, said),) = found(configured(), capture=False)
+    assert severity == "error"
+    assert "capture = false" in said
+
+
+@pytest.mark.parametrize(
+    ("key", "unique", "protected"),
+    [
+        (("id",), (("id",),), True),
+        (("id", "name"), (("id",),), True),
+        (("id", "name"), (("name", "id"),), True),
+        (("id",), (("id", "name"),), False),
+        (("id",), (), False),
+    ],
+)
+def test_a_key_without_a_unique_index_is_a_warning(key: tuple[str, ...], unique: tuple[tuple[str, ...], ...], protected: bool) -> None:
+    rule = compiled(target=table("erp", "customers", unique=unique), key=key)
+    assert unique_key(rule) == protected
+    assert [severity for severity, _, _ in found(configured(), rule)] == ([] if protected else ["warning"])
+
+
+def test_two_rules_on_one_table_need_one_key_and_do_not_share_columns() -> None:
+    first, other_source = compiled("a"), compiled("b", source=table("shop", "accounts"))
+    (problem,) = set_problems([first, other_source])
+    assert (problem.severity, problem.where) == ("error", "rule b")
+    assert "writes the column name of erp.public.customers from shop.public.accounts, the rule a from crm.public.accounts" in problem.what
+    (problem,) = set_problems([first, compiled("c", key=("name",))])
+    assert "by (name), the rule a by (id)" in problem.what
+    assert set_problems([first, compiled("d"), compiled("e", target=table("erp", "others"))]) == []
+
+
+def test_tables_named_by_a_statement() -> None:
+    sql = "SELECT 1 FROM crm.accounts a JOIN erp.public.x ON true LEFT JOIN lookups.l ON true WHERE EXISTS (SELECT 1 FROM crm.accounts)"
+    assert named_tables(sql) == [("crm", "", "accounts"), ("erp", "public", "x"), ("lookups", "", "l")]
+    assert named_tables("SELECT FROM WHERE (") == []
