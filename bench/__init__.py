@@ -1,0 +1,1 @@
+"""Measurements. Not part of the wheel; see README.md beside this file."""
