@@ -1,0 +1,410 @@
+"""Writes into a PostgreSQL database: marker first, then rows in sets, one transaction at a time.
+
+Rows arrive by COPY, either straight into the target (whole new rows) or in a temporary staging table from which a few statements move them
+(`staging`). A savepoint around each write keeps the transaction usable when a row is refused.
+Protocol: https://www.postgresql.org/docs/current/sql-copy.html, https://www.postgresql.org/docs/current/sql-savepoint.html
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import psycopg
+from psycopg import errors
+
+from adapters import copytext
+from adapters.postgres import staging
+from adapters.postgres.connection import Connection, connect, lost, wrap
+from adapters.postgres.schema import addresses_one, quoted_table
+from adapters.postgres.statements import statement
+from engine.errors import Poison, SynclineError, Terminal, Transient
+from engine.model.batch import DELETE, INSERT, UPDATE
+from engine.model.schema import Table, TableName
+from engine.model.write import MANY_ROWS, NO_ROW, ROW_EXISTS, WROTE, Marker, Outcome, Write
+
+LOCK_TIMEOUT, STATEMENT_TIMEOUT = 30.0, 600.0
+"""Seconds; the options `lock_timeout` and `statement_timeout` of the system override them."""
+
+DIRECT_PAUSE = 20
+"""Writes to a table that take the staged path after a direct COPY met rows that stand there already."""
+
+_SAVEPOINT = "SAVEPOINT syncline_write"
+_BACK = "ROLLBACK TO SAVEPOINT syncline_write"
+_RELEASE = "RELEASE SAVEPOINT syncline_write"
+
+
+class PostgresSink:
+    """The Sink port. It keeps its connection and staging tables between transactions and reconnects when the connection was lost."""
+
+    def __init__(self, name: str, url: str, rule_set: str, options: Mapping[str, object]) -> None:
+        self._name = name
+        self._url = url
+        self._rule_set = rule_set
+        self._lock_timeout = _seconds(options, "lock_timeout", LOCK_TIMEOUT)
+        self._statement_timeout = _seconds(options, "statement_timeout", STATEMENT_TIMEOUT)
+        self._where = f"system {name}"
+        self._connection: Connection | None = None
+        self._stages: dict[tuple[Table, tuple[str, ...]], _Stage] = {}
+        self._stage_count = 0
+        self._in_transaction = False
+        self._in_savepoint = False
+        self._direct_pause: dict[TableName, int] = {}
+
+    def prepare(self) -> None:
+        connection = self._connected()
+        try:
+            (there,) = connection.execute(statement("has_checkpoint_table")).fetchone() or (False,)
+            if not there:
+                connection.execute(statement("create_checkpoint_table"))
+        except errors.InsufficientPrivilege as error:
+            (schema,) = connection.execute("SELECT current_schema()").fetchone() or (None,)
+            raise Terminal(
+                f"user {connection.info.user} may not create the table syncline_checkpoint in schema {schema}",
+                where=self._where,
+                fix=f'GRANT CREATE ON SCHEMA "{schema}" TO "{connection.info.user}"; or create it yourself: '
+                + " ".join(statement("create_checkpoint_table").split()),
+            ) from error
+        except psycopg.Error as error:
+            raise self._failed(error, self._where) from error
+
+    def marker(self, rule_set: str, source: str) -> Marker | None:
+        connection = self._connected()
+        try:
+            row = connection.execute(statement("read_marker"), {"rule_set": rule_set, "source": source}).fetchone()
+        except errors.UndefinedTable:
+            return None
+        except psycopg.Error as error:
+            raise self._failed(error, self._where) from error
+        return None if row is None else Marker(rule_set=rule_set, source=source, batch=row[0], position=row[1])
+
+    def begin(self, marker: Marker) -> None:
+        if self._in_transaction:
+            self.rollback()
+        held = self._connection is not None
+        try:
+            self._begin(marker)
+        except Transient:
+            if not held or self._connection is not None:
+                raise
+            self._begin(marker)  # the connection was lost while nothing was under way
+
+    def write(self, write: Write) -> Outcome:
+        if not self._in_transaction:
+            raise Terminal("write was called outside of a transaction", where=self._where, fix="this is a fault of Syncline: report it")
+        if not len(write):
+            return Outcome(result=np.zeros(0, dtype=np.uint8))
+        _refuse_nul(write)
+        form = staging.Form(write)
+        one_row_per_key = addresses_one(write.table, write.key)
+        if form.only_inserts and one_row_per_key and self._direct_allowed(write.table.name):
+            outcome = self._direct(form)
+            if outcome is not None:
+                return outcome
+        outcome = self._staged(form, one_row_per_key=one_row_per_key)
+        if outcome is None:  # the key names several rows although the catalogue, as we knew it, has a unique index
+            outcome = self._staged(form, one_row_per_key=False)
+        assert outcome is not None
+        return outcome
+
+    def commit(self) -> None:
+        connection = self._connected()
+        try:
+            done = connection.execute("COMMIT").statusmessage
+        except psycopg.Error as error:
+            failure = self._failed(error, self._where)
+            if isinstance(failure, Poison):
+                failure = Terminal(failure.what, where=self._where, fix="look at the deferred triggers of the target tables")
+            raise failure from error
+        self._in_transaction = self._in_savepoint = False
+        for stage in self._stages.values():
+            stage.fresh, stage.dirty = False, False
+        if done != "COMMIT":
+            raise Transient("the server rolled the transaction back", where=self._where, fix="it is tried again by itself")
+
+    def rollback(self) -> None:
+        self._in_transaction = self._in_savepoint = False
+        self._stages = {key: stage for key, stage in self._stages.items() if not stage.fresh}
+        for stage in self._stages.values():
+            stage.dirty = False
+        connection = self._connection
+        if connection is None:
+            return
+        try:
+            connection.rollback()
+        except psycopg.Error:
+            self.close()
+
+    def close(self) -> None:
+        self._in_transaction = self._in_savepoint = False
+        self._stages.clear()
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _connected(self) -> Connection:
+        if self._connection is not None and lost(self._connection):
+            self.close()
+        if self._connection is None:
+            connection = connect(self._url, system=self._name)
+            try:
+                connection.execute(f"SET lock_timeout = {self._lock_timeout:d}; SET statement_timeout = {self._statement_timeout:d}")
+            except psycopg.Error as error:
+                connection.close()
+                raise wrap(error, self._where) from error
+            self._connection = connection
+        return self._connection
+
+    def _begin(self, marker: Marker) -> None:
+        connection = self._connected()
+        values = {"rule_set": marker.rule_set, "source": marker.source, "batch": marker.batch, "position": marker.position}
+        try:
+            with psycopg.ClientCursor(connection) as cursor:
+                cursor.execute(statement("begin") + ";" + statement("write_marker"), values)
+        except errors.UndefinedTable as error:
+            self.rollback()
+            raise Terminal("the table syncline_checkpoint is missing", where=self._where, fix="start again: it is created then") from error
+        except psycopg.Error as error:
+            raise self._failed(error, self._where) from error
+        self._in_transaction = True
+
+    def _failed(self, error: psycopg.Error, where: str) -> SynclineError:
+        """Ends the transaction, which cannot go on, and gives our error."""
+        if self._connection is None or lost(self._connection):
+            self.close()
+        else:
+            self.rollback()
+        return wrap(error, where)
+
+    def _refused(self, error: psycopg.Error, form: staging.Form) -> SynclineError:
+        """After an error inside the savepoint: as `_failed`, or Poison with the transaction as it was before the write."""
+        connection = self._connection
+        write = form.write
+        where = str(write.table.name)
+        failure = wrap(error, where)
+        if not isinstance(failure, Poison) or connection is None or lost(connection):
+            return self._failed(error, where)
+        try:
+            connection.execute(_BACK)
+            failure.rows = self._at_fault(connection, error, failure, form)
+        except psycopg.Error as again:
+            return self._failed(again, where)
+        return failure
+
+    def _at_fault(self, connection: Connection, error: psycopg.Error, failure: Poison, form: staging.Form) -> tuple[int, ...]:
+        write = form.write
+        if len(write) == 1:
+            return (0,)
+        if isinstance(error, errors.NotNullViolation):
+            table = {"table": quoted_table(write.table.name)}
+            (changing,) = connection.execute(statement("row_triggers_before"), table).fetchone() or (True,)
+            if not changing:
+                return _without_value(write, error.diag.column_name)
+        if failure.reason in ("encoding", "unique", "foreign_key"):  # found for the set, or while lines were still being converted
+            return ()
+        line = re.search(r"^COPY [^,]*, \D*(\d+)", error.diag.context or "", re.MULTILINE)
+        row = int(line[1]) - 1 if line is not None else -1
+        return (row,) if 0 <= row < len(write) else ()
+
+    def _direct_allowed(self, table: TableName) -> bool:
+        pause = self._direct_pause.get(table, 0)
+        if pause:
+            self._direct_pause[table] = pause - 1
+        return not pause
+
+    def _direct(self, form: staging.Form) -> Outcome | None:
+        """Whole new rows straight into the target; None when one of them stands there already, or the target takes no COPY."""
+        sql, text = form.direct_copy()
+        try:
+            self._savepoint()
+            taken = self._copy(sql, text)
+        except (errors.UniqueViolation, errors.FeatureNotSupported, errors.WrongObjectType) as error:
+            self._direct_pause[form.write.table.name] = DIRECT_PAUSE
+            self._back_to_savepoint(error, form)
+            return None
+        except psycopg.Error as error:
+            raise self._refused(error, form) from error
+        if taken != len(form.write):  # a trigger kept rows out: the staged path finds out which
+            self._direct_pause[form.write.table.name] = DIRECT_PAUSE
+            self._back_to_savepoint(None, form)
+            return None
+        return Outcome(result=np.full(len(form.write), WROTE, dtype=np.uint8))
+
+    def _staged(self, form: staging.Form, *, one_row_per_key: bool) -> Outcome | None:
+        """None when more rows answered than keys were asked for."""
+        write = form.write
+        attempts = 2 if len(write) == 1 else 1
+        stage = self._stage(form)
+        sql, text = form.staged_copy(stage.name)
+        steps = form.steps(stage.name, one_row_per_key=one_row_per_key)
+        while True:
+            attempts -= 1
+            try:
+                self._savepoint()
+                self._copy(sql, text)
+                return self._carry_out(form, stage.name, steps)
+            except errors.UniqueViolation as error:
+                if not attempts:
+                    raise self._refused(error, form) from error
+                # an application may have inserted the same key between our look and our insert; now it is seen
+                self._back_to_savepoint(error, form)
+            except psycopg.Error as error:
+                raise self._refused(error, form) from error
+
+    def _carry_out(self, form: staging.Form, stage: str, steps: list[staging.Step]) -> Outcome | None:
+        connection = self._connected()
+        write = form.write
+        result = np.full(len(write), WROTE, dtype=np.uint8)
+        expected = {"delete": form.deletes, "update": form.updates}
+        inserts = form.inserts
+        with connection.cursor() as cursor:
+            cursor.execute(";\n".join(step.sql for step in steps))
+            for place, step in enumerate(steps):
+                if place:
+                    cursor.nextset()
+                if step.kind == "insert":
+                    missing = inserts - cursor.rowcount
+                    break
+                if step.kind in expected:
+                    if cursor.rowcount == expected[step.kind]:
+                        continue
+                    if cursor.rowcount > expected[step.kind]:
+                        self._back_to_savepoint(None, form)
+                        return None
+                    asked = write.op == (UPDATE if step.kind == "update" else DELETE)
+                    asked[_numbers(cursor)] = False
+                    result[asked & (result == WROTE)] = NO_ROW
+                elif cursor.rowcount:
+                    rows = _numbers(cursor)
+                    result[rows] = MANY_ROWS if step.kind == "many" else ROW_EXISTS
+                    inserts -= int((write.op[rows] == INSERT).sum())
+            else:
+                missing = 0
+        if missing or (result == NO_ROW).any():
+            self._look_for_dropped(form, stage, result, missing)
+        return Outcome(result=result)
+
+    def _look_for_dropped(self, form: staging.Form, stage: str, result: npt.NDArray[np.uint8], missing: int) -> None:
+        """A row that came out of its statement unwritten, and nothing else explains it, was dropped by a trigger. Raises Poison then."""
+        connection = self._connected()
+        write = form.write
+        dropped: list[int] = []
+        if missing:
+            dropped = [int(number) for (number,) in connection.execute(form.absent(stage, INSERT)).fetchall()]
+        unwritten = np.flatnonzero(result == NO_ROW)
+        if len(unwritten):
+            table = {"table": quoted_table(write.table.name)}
+            (changing,) = connection.execute(statement("row_triggers_before"), table).fetchone() or (False,)
+            if changing:
+                really: set[int] = set()
+                for op in (UPDATE, DELETE):
+                    really |= {int(number) for (number,) in connection.execute(form.absent(stage, op)).fetchall()}
+                dropped += [int(row) for row in unwritten if int(row) not in really]
+        if dropped:
+            self._back_to_savepoint(None, form)
+            raise Poison(
+                "a trigger of the table drops the row without an error",
+                reason="other",
+                rows=tuple(sorted(dropped)),
+                where=str(write.table.name),
+                fix="look at the BEFORE triggers of the table",
+            )
+
+    def _stage(self, form: staging.Form) -> _Stage:
+        """An empty staging table of the write's columns."""
+        connection = self._connected()
+        write = form.write
+        key = (write.table, tuple(form.names))
+        stage = self._stages.get(key)
+        try:
+            self._release()
+            if stage is None:
+                self._stage_count += 1
+                stage = _Stage(f"_syncline_stage_{self._stage_count}")
+                connection.execute(staging.create(stage.name, write.table, form.names))
+                self._stages[key] = stage
+            elif stage.dirty:
+                connection.execute(f"TRUNCATE {stage.name}")
+        except psycopg.Error as error:
+            raise self._failed(error, str(write.table.name)) from error
+        stage.dirty = True
+        return stage
+
+    def _copy(self, sql: str, text: memoryview) -> int:
+        with self._connected().cursor() as cursor:
+            with cursor.copy(sql) as copy:
+                copy.write(text)
+            return cursor.rowcount
+
+    def _savepoint(self) -> None:
+        self._connected().execute(f"{_RELEASE}; {_SAVEPOINT}" if self._in_savepoint else _SAVEPOINT)
+        self._in_savepoint = True
+
+    def _release(self) -> None:
+        if self._in_savepoint:
+            self._connected().execute(_RELEASE)
+            self._in_savepoint = False
+
+    def _back_to_savepoint(self, error: psycopg.Error | None, form: staging.Form) -> None:
+        connection = self._connection
+        where = str(form.write.table.name)
+        if connection is None or lost(connection):
+            self.close()
+            raise Transient("the connection to the server was lost", where=where, fix="it is tried again by itself") from error
+        try:
+            connection.execute(_BACK)
+        except psycopg.Error as again:
+            raise self._failed(again, where) from again
+
+
+class _Stage:
+    """fresh: made in the transaction under way, so gone when it is rolled back. dirty: may hold rows of an earlier write of it."""
+
+    __slots__ = ("dirty", "fresh", "name")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.fresh = True
+        self.dirty = False
+
+
+def _numbers(cursor: psycopg.Cursor[tuple[object, ...]]) -> npt.NDArray[np.int64]:
+    return np.array([number for (number,) in cursor.fetchall()], dtype=np.int64)
+
+
+def _refuse_nul(write: Write) -> None:
+    """PostgreSQL has no text with a NUL character."""
+    bad: set[int] = set()
+    names: list[str] = []
+    for place, (name, values) in enumerate(zip(write.values.column_names, write.values.columns, strict=True)):
+        rows = copytext.with_nul(values)
+        if len(rows):
+            wanted = rows if name in write.key else rows[write.decided[rows, place]]
+            bad.update(int(row) for row in wanted)
+            names.extend([name] if len(wanted) else [])
+    if bad:
+        raise Poison(
+            f"a value holds the character NUL, which PostgreSQL cannot store (column {', '.join(names)})",
+            reason="encoding",
+            rows=tuple(sorted(bad)),
+            where=str(write.table.name),
+            fix="remove the character at its origin, or in the rule with replace(column, chr(0), '')",
+        )
+
+
+def _without_value(write: Write, column: str | None) -> tuple[int, ...]:
+    """Rows that would put null into the column."""
+    inserted = write.op == INSERT
+    if column not in write.values.column_names:
+        return tuple(int(row) for row in np.flatnonzero(inserted))
+    place = write.values.column_names.index(column)
+    null = write.values.column(place).is_null().to_numpy()
+    return tuple(int(row) for row in np.flatnonzero(null & write.decided[:, place]))
+
+
+def _seconds(options: Mapping[str, object], name: str, default: float) -> int:
+    """Milliseconds of an option in seconds."""
+    value = options.get(name, default)
+    return int(float(value) * 1000) if isinstance(value, int | float | str) else int(default * 1000)
