@@ -24,11 +24,9 @@ def command(ctx: click.Context, config: Path, as_json: bool) -> None:
 
     Connects to both databases and looks at log settings, rights, keys, types and rules.
     """
-    from engine.observe import log
     from engine.settings import load
 
     settings = load(config)
-    log.configure()
     from engine.runtime.check import check
 
     problems = check(settings)
@@ -37,7 +35,7 @@ def command(ctx: click.Context, config: Path, as_json: bool) -> None:
         listed = [{"severity": p.severity, "where": p.where, "what": p.what, "fix": p.fix} for p in problems]
         print_json({"ok": ok, "problems": listed})
     else:
-        _tell(problems, f"{len(settings.systems)} systems, {len(settings.rules)} rules")
+        _tell(problems, f"{_count(len(settings.systems), 'system')}, {_count(len(settings.rules), 'rule')}")
     ctx.exit(0 if ok else FOUND)
 
 
@@ -52,5 +50,9 @@ def _tell(problems: Sequence[Problem], size: str) -> None:
         click.echo()
     errors = sum(p.severity == "error" for p in problems)
     warnings = len(problems) - errors
-    counts = [f"{n} {word}{'s' if n > 1 else ''}" for n, word in ((errors, "error"), (warnings, "warning")) if n]
+    counts = [_count(n, word) for n, word in ((errors, "error"), (warnings, "warning")) if n]
     click.echo(f"{size}: {', '.join(counts) if counts else 'all good'}")
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"

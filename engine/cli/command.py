@@ -21,6 +21,9 @@ class Command(click.Command):
     """A command whose errors are sentences on stderr (with --json also the document on stdout), never tracebacks."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        from engine.observe import log
+
+        log.configure()
         try:
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):

@@ -19,11 +19,9 @@ def command(ctx: click.Context, config: Path, rules: tuple[str, ...], as_json: b
 
     Exit codes: 0 equal, 1 confirmed differences, 2 usage, 3 incomplete, 4 failed.
     """
-    from engine.observe import log
     from engine.settings import load
 
     settings = load(config)
-    log.configure()
     from engine.reconcile.compare import reconcile
 
     report = reconcile(settings, rules)

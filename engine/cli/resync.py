@@ -15,14 +15,12 @@ from engine.errors import ConfigError, SynclineError
 @config_option
 def command(rule: str, config: Path) -> None:
     """Read all rows of RULE again, and write what differs."""
-    from engine.observe import log
     from engine.settings import load
 
     settings = load(config)
     names = [known.name for known in settings.rules]
     if rule not in names:
         raise ConfigError([SynclineError(f"there is no rule {rule}", where=config.name, fix=f"rules are: {', '.join(names)}")])
-    log.configure()
     from engine.runtime.daemon import resync
 
     resync(settings, rule)

@@ -17,11 +17,9 @@ def command(config: Path, until_idle: bool) -> None:
 
     Runs in the foreground. SIGTERM or Ctrl-C: finish the batch, checkpoint, exit 0.
     """
-    from engine.observe import log
     from engine.settings import load
 
     settings = load(config)
-    log.configure()
     from engine.runtime.daemon import run
 
     run(settings, until_idle)

@@ -19,7 +19,7 @@ from engine.mapping.lookups import Lookup, read_lookup
 from engine.mapping.rule import CompiledRule
 from engine.model.schema import Table, TableName
 from engine.ports import Adapter, Problem, Reader, Watched
-from engine.runtime.rule_checks import rule_problems, set_problems
+from engine.runtime.rule_checks import pair_problems, rule_problems, set_problems
 from engine.settings import RuleSettings, Settings
 
 
@@ -122,7 +122,7 @@ class _Assembling:
             ready = self._rule(rule, lookups)
             if ready is not None:
                 compiled.append(ready)
-        self.problems += set_problems(compiled)
+        self.problems += set_problems(compiled) + pair_problems(compiled, self.settings)
         refused = {problem.where for problem in self.problems if problem.severity == "error"}
         return Assembly(
             settings=self.settings,

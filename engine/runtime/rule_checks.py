@@ -56,6 +56,41 @@ def set_problems(rules: Sequence[CompiledRule]) -> list[Problem]:
     return found
 
 
+def pair_problems(rules: Sequence[CompiledRule], whole: Settings) -> list[Problem]:
+    """Two rules that lead opposite ways between the same tables decide a pair of columns alike, or both systems would write to each other."""
+    found: list[Problem] = []
+    for i, rule in enumerate(rules):
+        for back in rules[:i]:
+            if rule.source.name == back.target.name and rule.target.name == back.source.name:
+                found += _decided_apart(rule, back, whole)
+    return found
+
+
+def _decided_apart(rule: CompiledRule, back: CompiledRule, whole: Settings) -> Iterator[Problem]:
+    ours, theirs = whole.rule(rule.name), whole.rule(back.name)
+    for column in rule.columns:
+        sources = rule.lineage[column]
+        if column in rule.key or len(sources) != 1 or sources[0] not in back.columns or back.lineage[sources[0]] != (column,):
+            continue
+        here, there = _policy(ours, rule, column), _policy(theirs, back, sources[0])
+        if here != there:
+            what = f"{column} is decided by {here} here, {sources[0]} by {there} in the rule {back.name}, its way back"
+            fix = "give both rules the same policy or owner for the two columns"
+            yield Problem(severity="warning", where=f"rule {rule.name}, column {column}", what=what, fix=fix)
+    if ours.baseline == theirs.baseline and ours.baseline in {"source", "target"}:
+        what = f'baseline = "{ours.baseline}" stands in the rule {back.name}, its way back, too: each side would be overwritten by the other'
+        yield _error(f"rule {rule.name}, baseline", what, 'write "source" in one of the two rules and "target" in the other')
+
+
+def _policy(settings: RuleSettings, rule: CompiledRule, column: str) -> str:
+    """The policy of a column, said so that both directions say the same: who owns it, where one side always wins."""
+    if column in settings.owners:
+        return f"owner:{settings.owners[column]}"
+    policy = settings.policies.get(column, settings.conflict)
+    sides = {"source_wins": rule.source.name.system, "target_wins": rule.target.name.system}
+    return f"owner:{sides[policy]}" if policy in sides else policy
+
+
 def _written_twice(target: TableName, writers: Sequence[CompiledRule]) -> Iterator[Problem]:
     for i, rule in enumerate(writers):
         for earlier in writers[:i]:

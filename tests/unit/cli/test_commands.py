@@ -164,7 +164,7 @@ def test_check_output_and_exit_codes(config: Path, monkeypatch: pytest.MonkeyPat
     warning = Problem(severity="warning", where="rule customers", what="no unique index", fix="add one")
     error = Problem(severity="error", where="system crm", what="cannot be reached", fix="start it")
     for found, code, summary in (
-        ([], 0, "2 systems, 1 rules: all good"),
+        ([], 0, "2 systems, 1 rule: all good"),
         ([warning], 0, "1 warning"),
         ([error, warning], 1, "1 error, 1 warning"),
     ):

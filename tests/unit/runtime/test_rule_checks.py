@@ -11,7 +11,7 @@ from engine.mapping.rule import CompiledRule, Plan
 from engine.model.schema import Column, Table, TableName
 from engine.model.types import DataType, Kind
 from engine.runtime.assembly import named_tables
-from engine.runtime.rule_checks import rule_problems, set_problems, unique_key
+from engine.runtime.rule_checks import pair_problems, rule_problems, set_problems, unique_key
 from engine.settings import RuleSettings, SetCells, Settings, SystemSettings
 
 TEXT = DataType(kind=Kind.TEXT, name="text")
@@ -29,9 +29,7 @@ def table(system: str, name: str, *, unique: tuple[tuple[str, ...], ...] = (("id
     return Table(name=TableName(system, "public", name), columns=columns, primary_key=("id",), unique=unique, log_key=("id",))
 
 
-def compiled(
-    name: str = "customers", source: Table | None = None, target: Table | None = None, key: tuple[str, ...] = ("id",)
-) -> CompiledRule:
+def compiled(name: str = "customers", source: Table | None = None, target: Table | None = None, key: tuple[str, ...] = ("id",)) -> CompiledRule:
     columns = ("id", "name")
     return CompiledRule(
         name=name,
@@ -48,19 +46,14 @@ def compiled(
 
 
 def configured(**given: object) -> RuleSettings:
-    return RuleSettings.model_validate(
-        {"name": "customers", "statement": "SELECT", "into": ("erp", "", "customers"), "key": ("id",), **given}
-    )
+    return RuleSettings.model_validate({"name": "customers", "statement": "SELECT", "into": ("erp", "", "customers"), "key": ("id",), **given})
 
 
-def whole(capture: bool = True) -> Settings:
+def whole(capture: bool = True, rules: tuple[RuleSettings, ...] = ()) -> Settings:
     systems = {
-        name: SystemSettings(name=name, adapter="postgres", url=SecretStr("postgresql://h/x"), options={"capture": capture})
-        for name in ("crm", "erp", "shop")
+        name: SystemSettings(name=name, adapter="postgres", url=SecretStr("postgresql://h/x"), options={"capture": capture}) for name in ("crm", "erp", "shop")
     }
-    return Settings(
-        path=Path("/x.toml"), name="x", state=Path("/s"), systems=systems, lookups={}, rules=(), batch_rows=1, batch_ms=1, chunk_rows=1
-    )
+    return Settings(path=Path("/x.toml"), name="x", state=Path("/s"), systems=systems, lookups={}, rules=rules, batch_rows=1, batch_ms=1, chunk_rows=1)
 
 
 def found(settings: RuleSettings, rule: CompiledRule | None = None, *, capture: bool = True) -> list[tuple[str, str, str]]:
@@ -68,9 +61,7 @@ def found(settings: RuleSettings, rule: CompiledRule | None = None, *, capture: 
 
 
 def test_a_sound_rule_has_no_problem() -> None:
-    settings = configured(
-        owners={"name": "erp"}, on_exit=SetCells(set={"name": None}), on_delete="ignore", clock="updated_at", conflict="owner:crm"
-    )
+    settings = configured(owners={"name": "erp"}, on_exit=SetCells(set={"name": None}), on_delete="ignore", clock="updated_at", conflict="owner:crm")
     assert found(settings) == []
 
 
@@ -132,6 +123,34 @@ def test_two_rules_on_one_table_need_one_key_and_do_not_share_columns() -> None:
     (problem,) = set_problems([first, compiled("c", key=("name",))])
     assert "by (name), the rule a by (id)" in problem.what
     assert set_problems([first, compiled("d"), compiled("e", target=table("erp", "others"))]) == []
+
+
+BACK = {"name": "accounts", "into": ("crm", "", "accounts")}
+
+
+@pytest.mark.parametrize(
+    ("there", "back", "words"),
+    [
+        ({}, {}, None),
+        ({"owners": {"name": "erp"}}, {"owners": {"name": "erp"}}, None),
+        ({"owners": {"name": "erp"}}, {"conflict": "source_wins"}, None),
+        ({"conflict": "source_wins"}, {"conflict": "target_wins"}, None),
+        ({"baseline": "source"}, {"baseline": "target"}, None),
+        ({"owners": {"name": "erp"}}, {}, "name is decided by last_writer_wins here, name by owner:erp in the rule customers"),
+        ({"conflict": "source_wins"}, {"conflict": "source_wins"}, "name is decided by owner:erp here, name by owner:crm"),
+        ({"policies": {"name": "manual"}}, {"policies": {"name": "non_empty"}}, "name is decided by non_empty here, name by manual"),
+        ({"baseline": "target"}, {"baseline": "target"}, "each side would be overwritten"),
+    ],
+)
+def test_the_two_directions_of_a_link_decide_alike(there: dict[str, object], back: dict[str, object], words: str | None) -> None:
+    rules = [compiled(), compiled("accounts", source=table("erp", "customers"), target=table("crm", "accounts"))]
+    problems = pair_problems(rules, whole(rules=(configured(**there), configured(**{**BACK, **back}))))
+    if words is None:
+        assert problems == []
+    else:
+        (problem,) = problems
+        assert words in problem.what
+        assert problem.where.startswith("rule accounts, ")
 
 
 def test_tables_named_by_a_statement() -> None:
