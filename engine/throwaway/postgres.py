@@ -80,9 +80,7 @@ class PostgresServer(Server):
     stop_signal = signal.SIGINT
     hard_signal = signal.SIGQUIT
 
-    def __init__(
-        self, *, version: Version = "15", settings: Mapping[str, Setting] | None = None, durable: bool = False, keep: bool = False
-    ) -> None:
+    def __init__(self, *, version: Version = "15", settings: Mapping[str, Setting] | None = None, durable: bool = False, keep: bool = False) -> None:
         self.kind = f"PostgreSQL {version}"
         self.programs = programs(version)
         super().__init__(settings={**DEFAULTS, **({} if durable else NOT_DURABLE), **(settings or {})}, durable=durable, keep=keep)

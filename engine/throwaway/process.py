@@ -371,9 +371,7 @@ class Server(ABC):
             argv = [watch, "--pdeathsig", self.hard_signal.name.removeprefix("SIG"), *argv]
         rights, null = _as(self._account), subprocess.DEVNULL
         with open(self.log, "ab") as log:
-            self._process = _spawn(
-                lambda: subprocess.Popen(argv, cwd=self.folder, stdin=null, stdout=log, stderr=log, start_new_session=True, **rights)
-            )
+            self._process = _spawn(lambda: subprocess.Popen(argv, cwd=self.folder, stdin=null, stdout=log, stderr=log, start_new_session=True, **rights))
 
     def _await_ready(self) -> bool:
         deadline = time.monotonic() + START_TIMEOUT

