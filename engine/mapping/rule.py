@@ -4,48 +4,44 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from engine.mapping.step import Step
 from engine.model.schema import Column, Table
-from engine.model.types import DataType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
     """One target column of a plan.
 
-    direct: the source column whose text is taken over; None when DuckDB computes the value. type: the type of the text before it is brought into
-    the target column's. key: a null is refused, whatever the column allows.
+    direct: the source column whose text is taken over; empty when DuckDB computes the value. steps: bring the text into the target column's
+    type. lineage: the source columns the value derives from. refuse_null: a null has no place (key columns, NOT NULL).
     """
 
     column: Column
-    direct: str | None
-    type: DataType
+    direct: str
+    steps: tuple[Step, ...]
     lineage: tuple[str, ...]
-    key: bool
-    maybe_null: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Faulty:
-    """SQL of one part of the rule and a word for a person. The SQL is true for rows on which the part cannot be computed."""
-
-    column: str
-    sql: str
+    refuse_null: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """What DuckDB computes. `sql` reads the relation `batch`, whose columns are `__row` (BIGINT, the number of the input row) and `c0`, `c1` ... (the
-    text of `reads`), and gives `__row`, `__bad` (number in `casts` plus 1 of the source column that cannot be read in its type; 0) and `o0`, `o1` ... (text
-    of the computed outputs, in order). `faults` does the same for rows on which `sql` fails as a whole."""
+    """What DuckDB computes from the relation `batch`, whose columns are `__row` (number of the input row) and, per entry of `reads` (source column,
+    DuckDB's name), its text.
+
+    sql: gives `__row`, `__bad` and `o0`, `o1` ... (text of the computed outputs, in order). `__bad` is 0, or n when the n-th of `casts` (source
+    column, name of the type) holds a value that cannot be read in its type.
+    faults: gives `__row` and `__part`: 0, or n when the n-th of `parts` cannot be computed for this row; asked when `sql` fails. The parts are
+    target columns, or empty for WHERE and joins.
+    lookups: names of the joined ones. many: those that may match one row twice.
+    """
 
     sql: str
-    reads: tuple[str, ...]
-    casts: tuple[tuple[str, str], ...]
-    parts: tuple[Faulty, ...]
     faults: str
+    reads: tuple[tuple[str, str], ...]
+    casts: tuple[tuple[str, str], ...]
+    parts: tuple[str, ...]
     lookups: tuple[str, ...]
     many: tuple[str, ...]
-    """Lookups that may match one row twice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,10 +54,12 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompiledRule:
-    """source: the table after FROM. key: the target columns that address a row. columns: the target columns the rule writes, the key included, in SELECT order.
+    """source: the table after FROM. key: the target columns that address a row. columns: the target columns the rule writes, the key included,
+    in SELECT order.
 
-    reads: source columns used anywhere, in table order. filter_reads: those that WHERE and lookup joins depend on: while one is missing the row cannot
-    be judged. lineage: target column -> the source columns it derives from, conditions and lookup joins included, in table order.
+    reads: source columns used anywhere, in table order. filter_reads: those that decide whether the row belongs to the rule (WHERE, with the
+    joins it looks at, and INNER JOIN): while one is missing the row cannot be judged. lineage: target column -> the source columns it derives
+    from, conditions and lookup joins included, in table order. plan is for whole rows, key_plan for `Evaluator.keys`.
     """
 
     name: str

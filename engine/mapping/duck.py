@@ -1,0 +1,40 @@
+"""The DuckDB connection that rules run in, and the names of lookups inside it."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import duckdb
+
+from engine.mapping.lookups import Lookup
+
+_SETTINGS: dict[str, str | bool | int | float | list[str]] = {
+    "threads": 1,
+    "enable_external_access": "false",
+    "autoload_known_extensions": "false",
+    "autoinstall_known_extensions": "false",
+    "python_enable_replacements": "false",
+    "arrow_large_buffer_size": "false",
+}
+"""A rule reads its batch and the lookups, and nothing else of this machine. One thread: two give no gain on batches of this size."""
+
+
+def connect(lookups: Mapping[str, Lookup]) -> Any:
+    """A fresh in-memory database that holds the lookups."""
+    connection = duckdb.connect(config=_SETTINGS)
+    connection.execute("SET TimeZone = 'UTC'")
+    for name, lookup in lookups.items():
+        columns = ", ".join(f"{quote(column)} AS l{number}" for number, column in enumerate(lookup.columns))
+        connection.register("incoming", lookup.rows)
+        connection.execute(f"CREATE TABLE {lookup_relation(name)} AS SELECT TRUE AS __found, {columns} FROM incoming")
+        connection.unregister("incoming")
+    return connection
+
+
+def lookup_relation(name: str) -> str:
+    """Hexadecimal, so that names that differ in case or hold odd characters stay apart."""
+    return f"lookup_{name.encode().hex()}"
+
+
+def quote(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
