@@ -26,7 +26,12 @@ class Entry:
 
 
 ENTRIES: Mapping[str, Entry] = {
-    "postgres": Entry(module="adapters.postgres", schemes=("postgresql", "postgres"), port=5432, options={"slot": str, "publication": str}),
+    "postgres": Entry(
+        module="adapters.postgres",
+        schemes=("postgresql", "postgres"),
+        port=5432,
+        options={"slot": str, "publication": str, "streaming": bool, "lock_timeout": int, "statement_timeout": int},
+    ),
     "mysql": Entry(module="adapters.mysql", schemes=("mysql", "mariadb"), port=3306, options={"server_id": int}),
 }
 

@@ -137,7 +137,8 @@ class _Assembling:
 
     def _system(self, name: str) -> None:
         system = self.settings.systems[name]
-        adapter = registry.connect(system.adapter, name, system.url.get_secret_value(), system.options)
+        options = {"batch_rows": self.settings.batch_rows, "batch_ms": self.settings.batch_ms, **system.options}
+        adapter = registry.connect(system.adapter, name, system.url.get_secret_value(), options)
         self.adapters[name] = adapter
         self.readers[name] = adapter.reader()
         try:

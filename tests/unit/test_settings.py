@@ -154,6 +154,7 @@ def test_options_of_the_adapter_are_kept(folder: Path) -> None:
         ('state = "./state"', "batch_rows = 0", "syncline.batch_rows", "greater than or equal to 1", "batch_rows = 10000"),
         ('state = "./state"', 'name = "CRM ERP"', "syncline.name", "lower-case", "crm_erp"),
         ('adapter = "mysql"', 'adapter = "mysql"\nserver_id = "x"', "systems.crm.server_id", "a whole number", "it is text now"),
+        ('adapter = "mysql"', 'adapter = "mysql"\nserver_id = 0', "systems.crm.server_id", "1 or more", "greater"),
         ('adapter = "mysql"', "adapter = 3", "systems.crm.adapter", "text in quotes", 'adapter = "postgres"'),
         ('adapter = "mysql"', 'adapter = "mysql"\ncapture = "no"', "systems.crm.capture", "true or false", "capture = true"),
         # names that must exist

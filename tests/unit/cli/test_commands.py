@@ -240,3 +240,21 @@ def test_help_loads_none_of_the_heavy_libraries() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=dict(os.environ))
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_bench_passes_its_options_and_says_when_it_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, object]] = []
+
+    def measure(**given: object) -> int:
+        seen.append(given)
+        return 4
+
+    stand_in(monkeypatch, "bench.run", main=measure)
+    monkeypatch.setitem(sys.modules, "bench", ModuleType("bench"))
+    assert call("bench", "--scale", "0.5", "--only", "native", "--json").exit_code == 4
+    assert seen == [{"scale": 0.5, "samples": 1, "only": ("native",), "as_json": True}]
+    assert call("bench", "--scale", "0").exit_code == 2
+    monkeypatch.setitem(sys.modules, "bench.run", None)
+    result = call("bench")
+    assert result.exit_code == 2
+    assert "checkout" in result.stderr
