@@ -69,7 +69,7 @@ def play(*, seconds: float, rate: float, keep: bool, console: Console, seed: int
                 syncline.kill()
             if keep:
                 view.close()
-                summary.connections(console, stage)
+                summary.connections(console, stage, " ".join(syncline.program))
     return verdict
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from engine import resources
 from engine.demo.company import COLUMNS, ERP_CUSTOMER, ERP_ITEM, Company, Row
 from engine.demo.database import Database
 from engine.throwaway import servers
+from engine.throwaway.process import scratch_folder
 
 ACCOUNTS, CONTACTS, PRODUCTS = 2000, 4000, 500
 ONLY_IN_ERP = 10
@@ -70,7 +70,7 @@ def choose(*, keep: bool) -> tuple[servers.Server, servers.Server, str]:
 def build(*, keep: bool, seed: int) -> Iterator[Stage]:
     """Starts both servers and fills them. At the end all is removed, unless the servers were handed over."""
     crm_server, erp_server, remark = choose(keep=keep)
-    folder = Path(tempfile.mkdtemp(prefix="syncline-demo-"))
+    folder = scratch_folder("demo")
     handed_over = False
     try:
         with ThreadPoolExecutor(2) as pool:

@@ -108,21 +108,22 @@ def _tell_comparison(console: Console, result: Reconciled) -> None:
     console.print(table)
 
 
-def connections(console: Console, stage: Stage) -> None:
+def connections(console: Console, stage: Stage, program: str) -> None:
     """Hands the servers over and says how to use and stop them."""
 
     def say(text: str = "") -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    pids = [side.server.hand_over() for side in (stage.crm, stage.erp)]
+    stop = "; ".join(f"kill -{s.server.stop_signal.name.removeprefix('SIG')} {s.server.hand_over()}" for s in (stage.crm, stage.erp))
+    (stage.folder / "owner").unlink()
     folders = [str(side.server.folder) for side in (stage.crm, stage.erp)]
     say()
     say("The servers stay up (--keep).")
     for side in (stage.crm, stage.erp):
         say(f"  {side.name}, {side.product}:  {_client(side)}")
-    say(f"  Syncline:  syncline run -c {stage.config}")
-    say(f"             syncline status -c {stage.config}")
-    say(f"  To stop and remove all:  kill {' '.join(map(str, pids))}; sleep 2; rm -rf {' '.join([*folders, str(stage.folder)])}")
+    say(f"  Syncline:  {program} run -c {stage.config}")
+    say(f"             {program} status -c {stage.config}")
+    say(f"  To stop and remove all:  {stop}; sleep 2; rm -rf {' '.join([*folders, str(stage.folder)])}")
 
 
 def _client(side: Side) -> str:

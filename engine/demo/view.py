@@ -97,7 +97,7 @@ class View:
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        self.console.print(text, highlight=False, markup=False)
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def show(self, moment: Moment) -> None:
         rates = {(d.label, what): self._rate(d.label, what, n) for d in moment.directions for what, n in (("changed", d.changed), ("carried", d.carried))}

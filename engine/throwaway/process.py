@@ -28,7 +28,7 @@ from typing import Any, Self
 from engine.errors import Terminal
 
 Setting = str | int | bool | None
-PREFIX = "syncline-servers-"
+PREFIX = "syncline-"
 START_TIMEOUT = 60.0
 
 
@@ -190,8 +190,19 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def scratch_folder(purpose: str) -> Path:
+    """A fresh temporary folder. A later run removes it if this process could not."""
+    base = Path(tempfile.gettempdir())
+    if len(str(base)) > 50:  # a unix socket's path has at most 107 bytes
+        base = Path("/tmp")
+    sweep(base)
+    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{purpose}-", dir=base))
+    (folder / "owner").write_text(str(os.getpid()))
+    return folder
+
+
 def sweep(base: Path) -> None:
-    """Removes folders of servers whose owner is gone."""
+    """Removes our temporary folders whose owner is gone."""
     ours = {os.geteuid()} | ({account.pw_uid for account in pwd.getpwall()} if os.geteuid() == 0 else set())
     for folder in base.glob(PREFIX + "*"):
         with contextlib.suppress(OSError, ValueError):
@@ -321,7 +332,6 @@ class Server(ABC):
         start of a throwaway server removes its folder."""
         if not self._keep or not self.pid:
             raise CannotStart("only a running server that was started to be kept can be handed over")
-        (self.folder / "owner").write_text(str(self.pid))
         _running.pop(id(self), None)
         return self.pid
 
@@ -341,13 +351,8 @@ class Server(ABC):
         self.close()
 
     def _prepare(self) -> None:
-        base = Path(tempfile.gettempdir())
-        if len(str(base)) > 50:  # a unix socket's path has at most 107 bytes
-            base = Path("/tmp")
-        sweep(base)
-        self._folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
+        self._folder = scratch_folder("server")
         _running[id(self)] = self
-        (self._folder / "owner").write_text(str(os.getpid()))
         own_tree(self._folder, self._account)
         template = cache_folder() / self.template_name()
         if not template.exists():
@@ -372,6 +377,8 @@ class Server(ABC):
         rights, null = _as(self._account), subprocess.DEVNULL
         with open(self.log, "ab") as log:
             self._process = _spawn(lambda: subprocess.Popen(argv, cwd=self.folder, stdin=null, stdout=log, stderr=log, start_new_session=True, **rights))
+        if self._keep:  # its folder goes with the server, not with us
+            (self.folder / "owner").write_text(str(self._process.pid))
 
     def _await_ready(self) -> bool:
         deadline = time.monotonic() + START_TIMEOUT
