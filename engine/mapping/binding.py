@@ -11,6 +11,7 @@ from engine.mapping.duck import connect, lookup_relation
 from engine.mapping.findings import Findings
 from engine.mapping.lookups import Lookup
 from engine.mapping.query import Computed, QueryWriter, ResolvedJoin
+from engine.mapping.rule import Query
 from engine.mapping.scope import Resolved
 from engine.model.schema import Table
 
@@ -66,10 +67,11 @@ class Binder:
             self._tell(error, "WHERE: " if condition else "", column, [value])
             return None
 
-    def runs(self, sql: str) -> bool:
+    def runs(self, query: Query) -> bool:
         """Whether the whole query runs over a row of nulls; if not, that is told."""
         try:
-            self._connection.execute(sql).fetchall()
+            self._connection.execute(f"CREATE VIEW {query.relation} AS SELECT * FROM batch")
+            self._connection.execute(query.sql).fetchall()
         except duckdb.Error as error:
             self._tell(error, "", "", [])
             return False

@@ -118,7 +118,7 @@ class _Compiler:
         if self._target is None or self._findings.failed:
             return None
         rule = self._rule(self._target, tuple(key), outputs, bound, where)
-        return rule if rule.plan.query is None or binder.runs(rule.plan.query.sql) else None
+        return rule if rule.plan.query is None or binder.runs(rule.plan.query) else None
 
     # -- names
 
@@ -358,7 +358,10 @@ class _Compiler:
         needed = {number: joins[number] for number in needed_joins(start, joins)}
         query = None
         if computed or where is not None or needed:
-            query = QueryWriter(source=self._source, joins=needed, outputs=computed, where=where, filters=filters).write()
+            relation = f"batch_{self._name.encode().hex()}_{'rows' if filters else 'keys'}"
+            query = QueryWriter(
+                source=self._source, joins=needed, outputs=computed, where=where, filters=filters, relation=relation
+            ).write()
         return Plan(outputs=tuple(output for output, _ in outputs), query=query)
 
     def _in_order(self, columns: Iterable[str]) -> tuple[str, ...]:

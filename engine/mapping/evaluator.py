@@ -19,8 +19,8 @@ from engine.mapping.rule import CompiledRule, Output, Plan, Query
 Rows = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
-_FEW = 64
-"""Up to so many rows a DB-API fetch is faster than DuckDB's way to Arrow, which plans a query twice."""
+_FEW = 256
+"""Up to so many rows fetching tuples is faster than DuckDB's way to Arrow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,10 +45,11 @@ class Evaluated:
 
 
 class Evaluator:
-    """Owns one in-memory DuckDB connection. Used by one thread at a time."""
+    """Owns one in-memory DuckDB connection, in which each rule's query is prepared once. Used by one thread at a time."""
 
     def __init__(self, lookups: Mapping[str, Lookup]) -> None:
         self._connection: Any = connect(lookups)
+        self._prepared: dict[str, tuple[Query, _Batch]] = {}
 
     def evaluate(self, rule: CompiledRule, rows: pa.Table, missing: Bools | None = None) -> Evaluated:
         """rows: string columns named as source columns, at least `rule.reads`, canonical text. missing: shape (rows, columns of `rows`); where a
@@ -93,7 +94,7 @@ class Evaluator:
         """Row numbers, ascending, each once, and the computed outputs. Rows that cannot be computed are rejected and left out."""
         given = np.arange(rows.num_rows, dtype=np.int64)
         try:
-            result = self._query(query, query.sql, rows, given)
+            result = self._query(query, f"EXECUTE run_{query.relation}", rows, given)
         except duckdb.Error as error:
             result = self._without_faults(query, rows, rejects, error)
         row, bad = result[0].to_numpy(), result[1].to_numpy()
@@ -113,14 +114,35 @@ class Evaluator:
         """The columns of a result over `rows`, which are the input rows of these numbers."""
         columns = [rows.column(name) for name, _ in query.reads]
         batch = pa.Table.from_arrays([pa.array(number), *columns], names=["__row", *(name for _, name in query.reads)])
-        self._connection.register("batch", batch)
-        if rows.num_rows > _FEW:
+        relation = self._relation(query, batch)
+        relation.rows = batch
+        try:
+            return self._fetch(sql, len(number))
+        finally:
+            relation.rows = relation.none
+
+    def _fetch(self, sql: str, size: int) -> list[pa.Array]:
+        if size > _FEW:
             return [_one_array(column) for column in self._connection.sql(sql).to_arrow_table().columns]
         cursor = self._connection.execute(sql)
         width = len(cursor.description)
         fetched = cursor.fetchall()
         cells = list(zip(*fetched, strict=True)) if fetched else [()] * width
         return [pa.array(column, type=pa.int64() if at < 2 else pa.string()) for at, column in enumerate(cells)]
+
+    def _relation(self, query: Query, like: pa.Table) -> _Batch:
+        """The relation that the query reads; at first sight it is registered and the query prepared. To do so for each batch would cost several
+        times as much as the query over a few rows."""
+        known, relation = self._prepared.get(query.relation, (None, None))
+        if relation is not None and known is query:
+            return relation
+        if relation is not None:
+            self._connection.execute(f"DEALLOCATE run_{query.relation}")
+        relation = _Batch(like.schema.empty_table())
+        self._connection.register(query.relation, relation)
+        self._connection.execute(f"PREPARE run_{query.relation} AS {query.sql}")
+        self._prepared[query.relation] = (query, relation)
+        return relation
 
     def _without_faults(self, query: Query, rows: pa.Table, rejects: _Rejects, error: duckdb.Error) -> list[pa.Array]:
         """The result without the rows at fault, which are rejected. First DuckDB is asked which these are; where it does not say, halving finds
@@ -136,15 +158,25 @@ class Evaluator:
 
     def _halve(self, query: Query, rows: pa.Table, number: Rows, rejects: _Rejects) -> list[pa.Array]:
         try:
-            return self._query(query, query.sql, rows.take(pa.array(number)), number)
+            return self._query(query, f"EXECUTE run_{query.relation}", rows.take(pa.array(number)), number)
         except duckdb.Error as error:
             if len(number) <= 1:
                 for row in number:
                     rejects.add(int(row), "", "other", _fault("", error))
-                return self._query(query, query.sql, rows.slice(0, 0), number[:0])
+                return self._query(query, f"EXECUTE run_{query.relation}", rows.slice(0, 0), number[:0])
             middle = len(number) // 2
             halves = [self._halve(query, rows, part, rejects) for part in (number[:middle], number[middle:])]
             return [pa.concat_arrays(columns) for columns in zip(*halves, strict=True)]
+
+
+class _Batch:
+    """Gives DuckDB the rows of the moment each time it reads the relation, by https://arrow.apache.org/docs/format/CDataInterface/PyCapsuleInterface.html"""
+
+    def __init__(self, none: pa.Table) -> None:
+        self.rows = self.none = none
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self.rows.__arrow_c_stream__(requested_schema)
 
 
 class _Rejects:

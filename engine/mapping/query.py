@@ -51,18 +51,20 @@ def needed_joins(start: Iterable[int], joins: Mapping[int, ResolvedJoin]) -> lis
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryWriter:
-    """joins: by their number in the rule. where: None where there is none, or where it is to be ignored. Without `filters` INNER JOIN does not leave
-    rows out either."""
+    """joins: by their number in the rule. where: None where there is none, or where it is to be ignored. Without `filters` INNER JOIN does not
+    leave rows out either. relation: DuckDB's name of the batch."""
 
     source: Table
     joins: Mapping[int, ResolvedJoin]
     outputs: Sequence[Computed]
     where: Resolved | None
     filters: bool = True
+    relation: str = "batch"
 
     def write(self) -> Query:
         """The query; its `lookups` and `many` follow from the joins."""
         return Query(
+            relation=self.relation,
             sql=self._sql(),
             faults=self._faults(),
             reads=self._reads(),
@@ -83,7 +85,7 @@ class QueryWriter:
             if seen != text:
                 names.append(f"{reading(self.source.columns[number].type, text)[0]} AS {seen}")
         names.append(f"{self._first_bad(columns)} AS __bad")
-        return f"(SELECT {', '.join(names)} FROM batch) AS t"
+        return f"(SELECT {', '.join(names)} FROM {self.relation}) AS t"
 
     def joined(self, *, safe: bool = False) -> str:
         """The joins. safe: values that cannot be computed count as null."""

@@ -25,8 +25,8 @@ class Output:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """What DuckDB computes from the relation `batch`, whose columns are `__row` (number of the input row) and, per entry of `reads` (source column,
-    DuckDB's name), its text.
+    """What DuckDB computes from the relation `relation`, whose columns are `__row` (number of the input row) and, per entry of `reads` (source
+    column, DuckDB's name), its text.
 
     sql: gives `__row`, `__bad` and `o0`, `o1` ... (text of the computed outputs, in order). `__bad` is 0, or n when the n-th of `casts` (source
     column, name of the type) holds a value that cannot be read in its type.
@@ -35,6 +35,7 @@ class Query:
     lookups: names of the joined ones. many: those that may match one row twice.
     """
 
+    relation: str
     sql: str
     faults: str
     reads: tuple[tuple[str, str], ...]
