@@ -1,0 +1,114 @@
+"""Values that MySQL would take but bend without a word: found before they are sent, and the few whose canonical text it reads otherwise.
+
+MariaDB cuts fractions of a second (https://mariadb.com/kb/en/microseconds-in-mariadb/), '0' becomes the year 2000, a FLOAT keeps 24 bits of what
+it is given, an ENUM takes a label in other letters, NULL becomes a timestamp or an automatic number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from adapters.mysql.literal import FORMS
+from adapters.mysql.schema import BINARY_OPAQUE, Described
+from engine.errors import Poison
+from engine.model.schema import Column
+from engine.model.types import DataType, Kind
+
+_Bools = npt.NDArray[np.bool_]
+
+
+def refuse_unfit(columns: Sequence[Column], values: pa.Table, decided: _Bools) -> None:
+    """Poison naming the rows of the first column with values that do not fit. decided: (rows, columns of values)."""
+    for place, column in enumerate(columns):
+        array = one_array(values.column(place))
+        chosen = decided[:, place]
+        if not column.nullable and array.null_count:
+            _refuse(column, array.is_null().to_numpy(zero_copy_only=False) & chosen, "not_null", "must not be NULL")
+        bad, reason, what = _unfit(column.type, array)
+        if bad is not None:
+            _refuse(column, pc.fill_null(bad, False).to_numpy(zero_copy_only=False) & chosen, reason, what)
+
+
+def loaded(column: DataType, values: pa.Array | pa.ChunkedArray) -> pa.StringArray:
+    """The text as it is sent."""
+    array = one_array(values)
+    match column.kind:
+        case Kind.BOOL:
+            return pc.if_else(pc.equal(array, "t"), "1", "0")
+        case Kind.INSTANT:
+            return pc.utf8_slice_codeunits(array, 0, -3)
+        case _:
+            return array
+
+
+def assignment(column: DataType, described: Described, variable: str) -> str | None:
+    """The expression of LOAD DATA's SET for a sent text; None when the text itself is right."""
+    if column.kind is Kind.BYTES or (column.kind is Kind.OPAQUE and column.name in BINARY_OPAQUE):
+        return f"UNHEX(SUBSTR({variable}, 3))"
+    if described.base in ("bit", "year"):
+        return f"CAST({variable} AS UNSIGNED)"
+    return None
+
+
+def one_array(values: pa.Array | pa.ChunkedArray) -> pa.StringArray:
+    if isinstance(values, pa.ChunkedArray):
+        return pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], type=pa.string())
+    return values
+
+
+def _unfit(kind: DataType, array: pa.StringArray) -> tuple[pa.BooleanArray | None, str, str]:
+    """Which values do not fit (null where NULL), reason, sentence."""
+    match kind.kind:
+        case Kind.BOOL:
+            return _other_than(array, ("t", "f")), "type", "is neither t nor f"
+        case Kind.ENUM:
+            return _other_than(array, kind.labels), "type", "holds a label that the type does not have"
+        case Kind.SET:
+            distinct = pc.unique(array).drop_null().to_pylist()
+            good = [text for text in distinct if text == ",".join(_in_order(text, kind.labels))]
+            return _other_than(array, good), "type", "holds a label that the type does not have, or twice, or out of order"
+        case Kind.DATE | Kind.TIME | Kind.DATETIME | Kind.INSTANT:
+            wrong = pc.invert(pc.match_substring_regex(array, FORMS[kind.kind]))
+            if kind.kind is not Kind.DATE and kind.fraction < 6:
+                long = rf"\.[0-9]{{{kind.fraction + 1}}}"
+                wrong = pc.or_kleene(wrong, pc.match_substring_regex(array, long))
+            return wrong, "range", "cannot hold this date or time exactly"
+        case Kind.BYTES:
+            return pc.invert(pc.match_substring_regex(array, FORMS[Kind.BYTES])), "type", "is not given as bytes"
+        case Kind.OPAQUE if kind.name in BINARY_OPAQUE:
+            return pc.invert(pc.match_substring_regex(array, FORMS[Kind.BYTES])), "type", "is not given as bytes"
+        case Kind.FLOAT if kind.bits == 32:
+            return _inexact(array), "range", "is a 32-bit FLOAT and would lose digits"
+        case Kind.INT if kind.name == "year":
+            return pc.invert(pc.match_substring_regex(array, r"^(0|19(0[1-9]|[1-9][0-9])|20[0-9][0-9]|21([0-4][0-9]|5[0-5]))$")), "range", "is no YEAR"
+        case _:
+            return None, "", ""
+
+
+def _other_than(array: pa.StringArray, allowed: Sequence[str]) -> pa.BooleanArray:
+    known = pc.is_in(array, pa.array(list(allowed), type=pa.string()))
+    return pc.and_(pc.invert(known), array.is_valid())
+
+
+def _in_order(text: str, labels: Sequence[str]) -> list[str]:
+    given = set(text.split(",")) if text else set()
+    return [label for label in labels if label in given]
+
+
+def _inexact(array: pa.StringArray) -> pa.BooleanArray:
+    numeric = pc.if_else(pc.match_substring_regex(array, FORMS[Kind.FLOAT]), array, None)
+    wide = pc.cast(numeric, pa.float64())
+    shortest = pc.cast(pc.cast(pc.cast(wide, pa.float32()), pa.string()), pa.float64())
+    return pc.if_else(array.is_valid(), pc.fill_null(pc.not_equal(shortest, wide), True), False)
+
+
+def _refuse(column: Column, bad: _Bools, reason: str, what: str) -> None:
+    if bad.any():
+        rows = tuple(int(row) for row in np.flatnonzero(bad))
+        mend = "give it a value in the rule, e.g. with coalesce()" if reason == "not_null" else "convert it in the rule, or change the column's type"
+        raise Poison(f"the column {what}", reason=reason, rows=rows, where=f"column {column.name}", fix=mend)

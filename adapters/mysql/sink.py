@@ -1,0 +1,339 @@
+"""Writes batches into one MySQL or MariaDB system: rows are staged, then one DELETE, one UPDATE and one INSERT per table do the work.
+
+Each statement joins the staging table with the target by the write's key, so the key column's own collation and index decide. Where a unique
+index guarantees that a key names one row at most, the statements run straight away and the numbers of rows they report are the proof; where
+the numbers do not come out even, or there is no such index, the rows are looked up and locked first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pymysql
+from pymysql.constants import CLIENT
+
+from adapters.mysql.connection import connect, quote, wrap
+from adapters.mysql.failure import number_of
+from adapters.mysql.fit import refuse_unfit
+from adapters.mysql.refused import name_rows
+from adapters.mysql.rows import select
+from adapters.mysql.schema import Described, describe
+from adapters.mysql.stage import Stage
+from adapters.mysql.statements import statement
+from engine.errors import Poison, Terminal, Transient
+from engine.model.batch import DELETE, INSERT, UPDATE
+from engine.model.schema import Table, TableName
+from engine.model.write import MANY_ROWS, NO_ROW, ROW_EXISTS, WROTE, Marker, Outcome, Write
+
+_Ints = npt.NDArray[np.int64]
+
+LOCK_SECONDS = 10
+ATTEMPTS = 3
+_DUPLICATE, _NO_TABLE, _DENIED, _CANNOT_SET = 1062, 1146, 1142, 1227
+
+
+class MySqlSink:
+    """`engine.ports.Sink`. One connection with one transaction at a time; staging tables live as long as the connection."""
+
+    def __init__(self, system: str, url: str, rule_set: str) -> None:
+        self._system = system
+        self._url = url
+        self._rule_set = rule_set
+        self._connection: pymysql.Connection | None = None
+        self._stages: dict[tuple[TableName, tuple[str, ...]], Stage] = {}
+        self._described: dict[TableName, dict[str, Described]] = {}
+        self._dirty: set[str] = set()
+        self._local = True
+        self._open = False
+
+    def prepare(self) -> None:
+        connection = self._alive()
+        try:
+            with self._errors(f"{self._system}.syncline_checkpoint"):
+                connection.query("SELECT rule_set, source, batch, position, updated_at FROM syncline_checkpoint LIMIT 0")
+        except Terminal as missing:
+            if missing.__cause__ is None or number_of(missing.__cause__) not in (_NO_TABLE, _DENIED):
+                raise
+            try:
+                with self._errors(f"{self._system}.syncline_checkpoint"):
+                    connection.query(statement("create_checkpoint"))
+            except Terminal as error:
+                raise Terminal(
+                    "the table syncline_checkpoint is missing and the user may not create it",
+                    where=f"system {self._system}",
+                    fix=f"run as an administrator: {create_checkpoint()}",
+                ) from error
+
+    def marker(self, rule_set: str, source: str) -> Marker | None:
+        connection = self._connection if self._open and self._connection else self._alive()
+        with self._errors(f"{self._system}.syncline_checkpoint"), connection.cursor() as cursor:
+            try:
+                cursor.execute(statement("read_checkpoint"), (rule_set, source))
+            except pymysql.MySQLError as error:
+                if number_of(error) == _NO_TABLE:
+                    return None
+                raise
+            row = cursor.fetchone()
+        return None if row is None else Marker(rule_set=rule_set, source=source, batch=int(row[0]), position=str(row[1]))
+
+    def begin(self, marker: Marker) -> None:
+        connection = self._alive()
+        with self._errors(f"{self._system}.syncline_checkpoint"):
+            for name in sorted(self._dirty):
+                connection.query(f"TRUNCATE TABLE {quote(name)}")
+            self._dirty.clear()
+            connection.query("START TRANSACTION")
+            self._open = True
+            with connection.cursor() as cursor:
+                cursor.execute(statement("write_checkpoint"), (marker.rule_set, marker.source, marker.batch, marker.position))
+
+    def write(self, write: Write) -> Outcome:
+        if not len(write):
+            return Outcome(result=np.zeros(0, dtype=np.uint8))
+        connection = self._in_transaction()
+        columns = [write.table.column(name) for name in write.values.column_names]
+        with self._errors(str(write.table.name)):
+            chosen = write.decided.copy()
+            chosen[:, [write.values.column_names.index(name) for name in write.key]] = True
+            try:
+                refuse_unfit(columns, write.values, chosen)
+            except Poison as error:
+                raise _placed(error, write.table) from error
+            stage = self._stage(connection, write)
+            connection.query("SAVEPOINT syncline_write")
+            try:
+                self._fill(connection, stage, write)
+                outcome = self._apply(connection, stage, write)
+            except Exception as error:
+                refused = wrap(error, str(write.table.name))
+                if not isinstance(refused, Poison):
+                    raise
+                if not refused.rows:
+                    rows = name_rows(connection, stage, write, refused.reason)
+                    refused = Poison(refused.what, reason=refused.reason, rows=rows, where=refused.where, fix=refused.fix)
+                connection.query("ROLLBACK TO SAVEPOINT syncline_write")
+                raise _placed(refused, write.table) from error
+            connection.query("RELEASE SAVEPOINT syncline_write")
+            return outcome
+
+    def commit(self) -> None:
+        connection = self._in_transaction()
+        with self._errors(f"system {self._system}"):
+            connection.query("COMMIT")
+            self._open = False
+
+    def rollback(self) -> None:
+        self._open = False
+        if self._connection is not None:
+            try:
+                self._connection.query("ROLLBACK")
+            except Exception:
+                self._forget()
+
+    def close(self) -> None:
+        self._forget()
+
+    def _fill(self, connection: pymysql.Connection, stage: Stage, write: Write) -> None:
+        if stage.name in self._dirty:
+            connection.query(f"DELETE FROM {quote(stage.name)}")
+        self._dirty.add(stage.name)
+        if not stage.fill(connection, write, local=self._local):
+            self._local = False
+            stage.fill(connection, write, local=False)
+
+    def _apply(self, connection: pymysql.Connection, stage: Stage, write: Write) -> Outcome:
+        single = any(set(columns) <= set(write.key) for columns in write.table.unique)
+        connection.query("SAVEPOINT syncline_staged")
+        if single:
+            with contextlib.suppress(_Uneven):
+                self._run(connection, stage, write, np.arange(len(write)))
+                return Outcome(result=np.full(len(write), WROTE, dtype=np.uint8))
+        for _ in range(ATTEMPTS):
+            connection.query("ROLLBACK TO SAVEPOINT syncline_staged")
+            found = self._probe(connection, stage, write)
+            result = _judge(write, found)
+            rows = np.flatnonzero(result == WROTE)
+            left_out = np.flatnonzero(result != WROTE)
+            if len(left_out):
+                connection.query(f"DELETE FROM {quote(stage.name)} WHERE _n IN ({', '.join(map(str, left_out.tolist()))})")
+            with contextlib.suppress(_Uneven):
+                self._run(connection, stage, write, rows)
+                return Outcome(result=result)
+        colliding = name_rows(connection, stage, write, "key")
+        if colliding:
+            raise Poison(
+                "several rows of the batch have keys that the database holds for the same one",
+                reason="unique",
+                rows=colliding,
+                where=str(write.table.name),
+                fix="map the key so that it differs by more than case, accents or trailing blanks",
+            )
+        raise Transient("rows were changed by another transaction meanwhile", where=str(write.table.name), fix="it is tried again by itself")
+
+    def _run(self, connection: pymysql.Connection, stage: Stage, write: Write, rows: _Ints) -> None:
+        """Deletes, updates, inserts the staged rows. _Uneven when a number of rows is not as expected, a clash of the key included."""
+        op = write.op[rows]
+        target = f"{quote(write.table.name.schema)}.{quote(write.table.name.table)}"
+        join = " AND ".join(f"t.{quote(name)} = {stage.cell(name)}" for name in write.key)
+        both = f"{quote(stage.name)} AS s STRAIGHT_JOIN {target} AS t ON {join}"
+        mixed = len(np.unique(op)) > 1
+        if expected := int(np.count_nonzero(op == DELETE)):
+            _expect(connection, f"DELETE t FROM {both}" + (f" WHERE s._op = {DELETE}" if mixed else ""), expected)
+        if expected := int(np.count_nonzero(op == UPDATE)):
+            sets = _sets(stage, write, rows[op == UPDATE])
+            if sets:
+                _expect(connection, f"UPDATE {both} SET {sets}" + (f" WHERE s._op = {UPDATE}" if mixed else ""), expected)
+            elif np.any(_judge(write, self._probe(connection, stage, write))[rows[op == UPDATE]] != WROTE):
+                raise _Uneven
+        if expected := int(np.count_nonzero(op == INSERT)):
+            names = [name for at, name in enumerate(write.values.column_names) if write.decided[rows[op == INSERT], at].any() or name in write.key]
+            cells = ", ".join(stage.cell(name) for name in names)
+            into = f"INSERT INTO {target} ({', '.join(map(quote, names))})"
+            sql = f"{into} SELECT {cells} FROM {quote(stage.name)} AS s" + (f" WHERE s._op = {INSERT}" if mixed else "") + " ORDER BY s._n"
+            try:
+                _expect(connection, sql, expected)
+            except pymysql.MySQLError as error:
+                if number_of(error) == _DUPLICATE and np.any(self._probe(connection, stage, write)[rows[op == INSERT]]):
+                    raise _Uneven from error
+                raise
+
+    def _probe(self, connection: pymysql.Connection, stage: Stage, write: Write) -> _Ints:
+        """How many rows of the target each staged key names; they are locked."""
+        target = f"{quote(write.table.name.schema)}.{quote(write.table.name.table)}"
+        join = " AND ".join(f"t.{quote(name)} = {stage.cell(name)}" for name in write.key)
+        sql = f"SELECT s._n FROM {quote(stage.name)} AS s STRAIGHT_JOIN {target} AS t ON {join} FOR UPDATE"
+        numbers = select(connection, sql, ["n"]).column(0).cast("int64").to_numpy()
+        return np.bincount(numbers, minlength=len(write)).astype(np.int64)
+
+    def _stage(self, connection: pymysql.Connection, write: Write) -> Stage:
+        names = tuple(write.values.column_names)
+        place = (write.table.name, names)
+        if place not in self._stages:
+            table = write.table.name
+            if table not in self._described:
+                self._described[table] = {column.name: column for column in describe(connection, table.schema, table.table)}
+            known = self._described[table]
+            if lost := [name for name in names if name not in known]:
+                mend = "run `syncline check` and adapt the rule"
+                raise Terminal(f"there is no column {lost[0]} (any more)", where=str(table), fix=mend)
+            stage = Stage(
+                name=f"syncline_stage_{len(self._stages)}",
+                columns=tuple(write.table.column(name) for name in names),
+                described=tuple(known[name] for name in names),
+            )
+            connection.query(stage.create())
+            self._stages[place] = stage
+        return self._stages[place]
+
+    def _in_transaction(self) -> pymysql.Connection:
+        if self._connection is None or not self._open:
+            raise Transient("the transaction is gone", where=f"system {self._system}", fix="it is begun again by itself")
+        return self._connection
+
+    @contextlib.contextmanager
+    def _errors(self, where: str) -> Iterator[None]:
+        """A driver's exception leaves as one of ours; anything but Poison takes the transaction with it."""
+        try:
+            yield
+        except Exception as error:
+            wrapped = wrap(error, where)
+            if not isinstance(wrapped, Poison) and self._open:
+                self.rollback()
+            if self._connection is not None and not self._connection.open:
+                self._forget()
+            if wrapped is error:
+                raise
+            raise wrapped from error
+
+    def _alive(self) -> pymysql.Connection:
+        if self._open:
+            self.rollback()
+        if self._connection is not None:
+            try:
+                self._connection.ping(reconnect=False)
+            except Exception:
+                self._forget()
+        if self._connection is None:
+            flags = CLIENT.FOUND_ROWS  # an UPDATE reports the rows it found, not those it changed
+            connection = connect(self._url, system=self._system, local_infile=True, client_flag=flags)
+            self._connection = connection
+            with self._errors(f"system {self._system}"):
+                prepare_session(connection)
+        return self._connection
+
+    def _forget(self) -> None:
+        connection, self._connection = self._connection, None
+        self._open = False
+        self._stages.clear()
+        self._described.clear()
+        self._dirty.clear()
+        if connection is not None:
+            with contextlib.suppress(Exception):
+                connection.close()
+
+
+class _Uneven(Exception):
+    """The statement did not touch the number of rows it was to touch."""
+
+
+def prepare_session(connection: pymysql.Connection) -> None:
+    """READ COMMITTED: no gap locks on keys that are not there, and each statement sees what is committed."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT @@SESSION.binlog_format")
+        row = cursor.fetchone()
+    isolation = "READ COMMITTED"
+    if row is not None and str(row[0]).upper() == "STATEMENT":
+        try:
+            connection.query("SET SESSION binlog_format = ROW")
+        except pymysql.MySQLError as error:
+            if number_of(error) != _CANNOT_SET:
+                raise
+            isolation = "REPEATABLE READ"  # InnoDB refuses READ COMMITTED with a log of statements
+    connection.query(f"SET SESSION TRANSACTION ISOLATION LEVEL {isolation}")
+    connection.query(f"SET SESSION innodb_lock_wait_timeout = {LOCK_SECONDS}, max_error_count = 65535")
+
+
+def create_checkpoint() -> str:
+    """The SQL that makes our side table, on one line."""
+    return " ".join(statement("create_checkpoint").split())
+
+
+def _expect(connection: pymysql.Connection, sql: str, rows: int) -> None:
+    if connection.query(sql) != rows:
+        raise _Uneven
+
+
+def _sets(stage: Stage, write: Write, rows: _Ints) -> str:
+    """SET clause over the cells decided in these rows: plain where all are, by their bit where some are."""
+    parts = []
+    for at, name in enumerate(write.values.column_names):
+        decided = write.decided[rows, at]
+        if name in write.key or not decided.any():
+            continue
+        cell, own = stage.cell(name), f"t.{quote(name)}"
+        parts.append(f"{own} = {cell}" if decided.all() else f"{own} = IF({stage.decided(name)}, {cell}, {own})")
+    return ", ".join(parts)
+
+
+def _judge(write: Write, found: _Ints) -> npt.NDArray[np.uint8]:
+    """Outcome per row from the number of rows that stand in the target."""
+    result = np.full(len(write), WROTE, dtype=np.uint8)
+    inserts = write.op == INSERT
+    result[inserts & (found > 0)] = ROW_EXISTS
+    result[~inserts & (found == 0)] = NO_ROW
+    result[~inserts & (found > 1)] = MANY_ROWS
+    return result
+
+
+def _placed(error: Poison, table: Table) -> Poison:
+    """The same with the table's name in front."""
+    name = str(table.name)
+    where = error.where if error.where.startswith(name) else f"{name}, {error.where}" if error.where else name
+    return Poison(error.what, reason=error.reason, rows=_sequence(error.rows), where=where, fix=error.fix)
+
+
+def _sequence(rows: Sequence[int]) -> tuple[int, ...]:
+    return tuple(int(row) for row in rows)
