@@ -20,13 +20,15 @@ from engine.mapping.rule import CompiledRule
 from engine.model.schema import Table, TableName
 from engine.ports import Adapter, Problem, Reader, Watched
 from engine.runtime.rule_checks import pair_problems, rule_problems, set_problems
+from engine.runtime.topology import track
 from engine.settings import RuleSettings, Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assembly:
     """adapters, readers: by system; `unreachable` systems have an entry as well. tables: every live table that a rule names.
-    rules: those without an error, in the order of the file. Close it, or use it in `with`."""
+    rules: those without an error, in the order of the file. beside: the tables named by rules that could not be compiled, as far as they are
+    there; beside_targets: the written ones of them. Close it, or use it in `with`."""
 
     settings: Settings
     adapters: Mapping[str, Adapter]
@@ -36,6 +38,8 @@ class Assembly:
     tables: Mapping[TableName, Table]
     rules: tuple[CompiledRule, ...]
     problems: tuple[Problem, ...]
+    beside: tuple[Table, ...] = ()
+    beside_targets: tuple[Table, ...] = ()
 
     @property
     def errors(self) -> tuple[Problem, ...]:
@@ -49,22 +53,21 @@ class Assembly:
             raise ConfigError([SynclineError(problem.what, where=problem.where, fix=problem.fix) for problem in self.errors])
 
     def watched(self, system: str) -> tuple[Watched, ...]:
-        """The tables of this system that rules read: with the columns they need, and those by which a row is known (see `identity`)."""
-        found: dict[TableName, tuple[Table, dict[str, None], dict[str, None]]] = {}
-        for rule in self.rules:
-            if rule.source.name.system == system:
-                _, columns, identity = found.setdefault(rule.source.name, (rule.source, {}, {}))
-                clock = self.settings.rule(rule.name).clock
-                columns.update(dict.fromkeys([*rule.reads, *([clock] if clock else []), *rule.source.log_key]))
-                identity.update(dict.fromkeys(column for part in rule.key for column in rule.lineage[part]))
-        return tuple(
-            Watched(table=table, columns=tuple(c.name for c in table.columns if c.name in columns), identity=tuple(identity))
-            for table, columns, identity in found.values()
+        """The tables whose changes are followed in this system's log: all that rules read or write there. Nothing with `capture = false`."""
+        if not self.settings.systems[system].capture:
+            return ()
+        tracked = track(self.settings, self.rules).values()
+        rest = [table for table in self.beside if str(table.name) not in {t.name for t in tracked}]
+        return tuple(t.watched for t in tracked if t.system == system) + tuple(
+            Watched(table=table, columns=tuple(c.name for c in table.columns), identity=table.primary_key or table.log_key)
+            for table in rest
+            if table.name.system == system
         )
 
     def written(self, system: str) -> tuple[Table, ...]:
         """The tables of this system that rules write."""
-        return tuple({rule.target.name: rule.target for rule in self.rules if rule.target.name.system == system}.values())
+        targets = {rule.target.name: rule.target for rule in self.rules} | {table.name: table for table in self.beside_targets}
+        return tuple(table for name, table in targets.items() if name.system == system)
 
     def close(self) -> None:
         for reader in self.readers.values():
@@ -104,6 +107,8 @@ class _Assembling:
     readers: dict[str, Reader] = field(default_factory=dict)
     unreachable: dict[str, SynclineError] = field(default_factory=dict)
     tables: dict[tuple[str, str, str], Table | SynclineError] = field(default_factory=dict)
+    beside: dict[TableName, Table] = field(default_factory=dict)
+    beside_targets: dict[TableName, Table] = field(default_factory=dict)
 
     def all(self, rules: Sequence[RuleSettings]) -> Assembly:
         try:
@@ -122,6 +127,8 @@ class _Assembling:
             ready = self._rule(rule, lookups)
             if ready is not None:
                 compiled.append(ready)
+            else:
+                self._keep_beside(rule)
         self.problems += set_problems(compiled) + pair_problems(compiled, self.settings)
         refused = {problem.where for problem in self.problems if problem.severity == "error"}
         return Assembly(
@@ -133,6 +140,8 @@ class _Assembling:
             tables={table.name: table for table in self.tables.values() if isinstance(table, Table)},
             rules=tuple(rule for rule in compiled if f"rule {rule.name}" not in refused),
             problems=tuple(dict.fromkeys(self.problems)),
+            beside=tuple(self.beside.values()),
+            beside_targets=tuple(self.beside_targets.values()),
         )
 
     def _system(self, name: str) -> None:
@@ -185,6 +194,15 @@ class _Assembling:
                 self._table(*table)
             except SynclineError as error:
                 self.problems.append(error_problem(error, f"rule {rule.name}"))
+
+    def _keep_beside(self, rule: RuleSettings) -> None:
+        """The tables of a rule that is out of order, so that the check of their systems looks at them all the same."""
+        for named in (*named_tables(rule.statement), rule.into):
+            table = self.tables.get(named)
+            if isinstance(table, Table):
+                self.beside[table.name] = table
+                if named == rule.into:
+                    self.beside_targets[table.name] = table
 
     def _table(self, system: str, schema: str, table: str) -> Table:
         """The live table, asked for once. SynclineError when there is none."""

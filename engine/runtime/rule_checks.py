@@ -32,11 +32,6 @@ def rule_problems(settings: RuleSettings, rule: CompiledRule, whole: Settings) -
     found += _policies(settings, rule, where, (source, target))
     found += _actions(settings, rule, where)
     found += _clock(settings, rule, where)
-    if not unique_key(rule):
-        key = ", ".join(rule.key)
-        what = f"{rule.target.name} has no unique index on its key ({key})"
-        fix = f"add a unique index on ({key}), or make sure that nobody adds a second row"
-        found.append(Problem(severity="warning", where=where, what=what, fix=fix))
     return found
 
 

@@ -23,7 +23,7 @@ CRM = (
 )
 ERP = (
     "CREATE TABLE customers (account_ref integer PRIMARY KEY, name text NOT NULL, phone text)",
-    "CREATE TABLE loose (account_ref integer, name text, phone text)",
+    "CREATE TABLE loose (id serial PRIMARY KEY, account_ref integer, name text, phone text)",
 )
 RULES = """
 [[rules]]
@@ -56,9 +56,7 @@ class Pair:
         )
         environment = {**os.environ, **(self.variables or {})}
         environment.pop("SYNCLINE_DEBUG", None)
-        done = subprocess.run(
-            [SYNCLINE, *arguments], cwd=self.folder, env=environment, capture_output=True, text=True, timeout=timeout, check=False
-        )
+        done = subprocess.run([SYNCLINE, *arguments], cwd=self.folder, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
         assert "Traceback" not in done.stderr + done.stdout
         return done
 
@@ -214,10 +212,10 @@ def test_a_key_without_a_unique_index_is_a_warning_until_duplicates_stand_there(
     assert code == 0
     assert [p["severity"] for p in problems if "unique" in p["what"]] == ["warning"]
     database = pair.erp.rpartition("/")[2]
-    postgres15.execute("INSERT INTO loose SELECT g, 'x' FROM generate_series(1, 500) g", database=database)
+    postgres15.execute("INSERT INTO loose (account_ref, name) SELECT g, 'x' FROM generate_series(1, 500) g", database=database)
     assert pair.check()[0] == 0
     # the doubled rows lie on both sides of the end of a chunk
-    postgres15.execute("INSERT INTO loose VALUES (100, 'y'), (250, 'y'), (250, 'z'), (NULL, 'a'), (NULL, 'b')", database=database)
+    postgres15.execute("INSERT INTO loose (account_ref, name) VALUES (100, 'y'), (250, 'y'), (250, 'z'), (NULL, 'a'), (NULL, 'b')", database=database)
     pair.rules = "[syncline]\nchunk_rows = 100\n" + pair.rules
     code, problems = pair.check()
     assert code == 1
