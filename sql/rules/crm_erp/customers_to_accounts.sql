@@ -6,7 +6,7 @@ SELECT
   c.town                               AS city,
   coalesce(s.name, c.region)           AS state,
   c.credit_limit                       AS credit_limit,
-  CASE WHEN c.blocked THEN 0 ELSE 1 END AS active,
+  CAST(NOT c.blocked AS TINYINT)       AS active,
   c.customer_since                     AS since,
   c.remark                             AS notes
 FROM erp.customers AS c

@@ -5,5 +5,5 @@ SELECT
   i.long_text                               AS description,
   i.price                                   AS list_price,
   CAST(i.weight_g * 0.001 AS DECIMAL(8, 3)) AS weight_kg,
-  CASE WHEN i.sellable THEN 0 ELSE 1 END    AS discontinued
+  CAST(NOT i.sellable AS TINYINT)           AS discontinued
 FROM erp.items AS i

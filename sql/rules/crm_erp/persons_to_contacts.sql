@@ -1,10 +1,10 @@
 SELECT
-  CAST(p.contact_ref AS VARCHAR)           AS id,
-  CAST(p.customer_ref AS VARCHAR)          AS account_id,
-  p.given_name                             AS first_name,
-  p.family_name                            AS last_name,
-  p.email                                  AS email,
-  p.phone                                  AS phone,
-  CASE WHEN p.wants_news THEN 1 ELSE 0 END AS newsletter,
-  p.birth_date                             AS birthday
+  CAST(p.contact_ref AS VARCHAR)  AS id,
+  CAST(p.customer_ref AS VARCHAR) AS account_id,
+  p.given_name                    AS first_name,
+  p.family_name                   AS last_name,
+  p.email                         AS email,
+  p.phone                         AS phone,
+  CAST(p.wants_news AS TINYINT)   AS newsletter,
+  p.birth_date                    AS birthday
 FROM erp.contact_persons AS p
