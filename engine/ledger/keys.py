@@ -1,0 +1,74 @@
+"""Row keys as bytes: how identity values name a row in the ledger, for batches of rows.
+
+One column: the UTF-8 of its canonical text. Several: joined by 0x1F, with 0x1E as escape. Keys past LMDB's limit of 511 bytes are replaced by a
+digest; their text is kept beside (`Ledger.long_key`).
+"""
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+LIMIT = 480
+# No UTF-8 text begins with 0xFF, so these cannot be a key's own text.
+DIGEST = b"\xffsha256:"
+EMPTY = b"\xff"
+NO_KEY = b"\xffnull:"
+"""Begins the key of a row whose identity is NULL; the log's key of the row follows."""
+_JOIN, _ESCAPE = "\x1f", "\x1e"
+
+
+def encode(columns: Sequence[pa.Array], remember: Callable[[bytes, bytes], None] | None = None) -> list[bytes | None]:
+    """One key per row; None where a value is null. `remember(digest key, whole key)` is called for keys that were too long."""
+    if len(columns) == 1:
+        joined = columns[0]
+    else:
+        joined = pc.binary_join_element_wise(*[_escaped(c) for c in columns], _JOIN, null_handling="emit_null")
+    keys: list[bytes | None] = pc.cast(joined, pa.binary()).to_pylist()
+    longest = pc.max(pc.binary_length(joined)).as_py() or 0
+    if longest > LIMIT:
+        for i, key in enumerate(keys):
+            if key is not None and len(key) > LIMIT:
+                keys[i] = DIGEST + hashlib.sha256(key).digest()
+                if remember is not None:
+                    remember(keys[i] or b"", key)
+    return [EMPTY if key == b"" else key for key in keys]  # LMDB has no empty keys
+
+
+def decode(keys: Sequence[bytes], columns: Sequence[str], long_key: Callable[[bytes], bytes] | None = None) -> pa.Table:
+    """The inverse: string columns called `columns`."""
+    whole = [_whole(key, long_key) for key in keys]
+    text = pa.array(whole, type=pa.binary()).cast(pa.string())
+    if len(columns) == 1:
+        return pa.table({columns[0]: text})
+    parts: list[list[str]] = [[] for _ in columns]
+    for value in text.to_pylist():
+        for place, part in enumerate(_split(value)):
+            parts[place].append(part)
+    return pa.table({name: pa.array(part, type=pa.string()) for name, part in zip(columns, parts, strict=True)})
+
+
+def display(key: bytes, columns: Sequence[str], long_key: Callable[[bytes], bytes] | None = None) -> dict[str, str]:
+    """A key as a person and JSON see it: column name to text."""
+    if key.startswith(NO_KEY):
+        return {"row": key.removeprefix(NO_KEY).decode().replace(_JOIN, ", ")}
+    row: dict[str, str] = decode([key], columns, long_key).to_pylist()[0]
+    return row
+
+
+def _whole(key: bytes, long_key: Callable[[bytes], bytes] | None) -> bytes:
+    if key.startswith(DIGEST):
+        return long_key(key) if long_key is not None else b"?"
+    return b"" if key == EMPTY else key
+
+
+def _escaped(column: pa.Array) -> pa.Array:
+    if not pc.any(pc.match_substring_regex(column, f"[{_JOIN}{_ESCAPE}]")).as_py():
+        return column
+    return pc.replace_substring(pc.replace_substring(column, _ESCAPE, _ESCAPE + "e"), _JOIN, _ESCAPE + "u")
+
+
+def _split(value: str) -> list[str]:
+    return [part.replace(_ESCAPE + "u", _JOIN).replace(_ESCAPE + "e", _ESCAPE) for part in value.split(_JOIN)]

@@ -1,0 +1,98 @@
+"""The read model of a state folder: what the command line and a dashboard show. Works while the daemon runs and after it stopped; writes nothing."""
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from typing import Any
+
+from engine.ledger.ledger import Ledger, locked
+from engine.settings import Settings
+
+
+def read_status(settings: Settings) -> dict[str, Any]:
+    """The contract's `status` document."""
+    systems: dict[str, Any] = {name: {"position": None, "lag_seconds": None} for name in settings.systems}
+    rules: dict[str, Any] = {
+        rule.name: {"applied": 0, "conflicts": 0, "quarantined": 0, "last_applied_at": None} for rule in settings.rules
+    }
+    ledger = _open(settings)
+    if ledger is None:
+        return {"state": "new", "systems": systems, "rules": rules}
+    running = locked(settings.state)
+    for name, system in systems.items():
+        progress = ledger.progress(name)
+        system["position"] = progress.text if progress is not None else None
+        system["lag_seconds"] = ledger.meta(f"lag {name}")
+        stopped = ledger.meta(f"stopped {name}")
+        if stopped:
+            system["stopped"] = stopped
+    for name, rule in rules.items():
+        counters = ledger.meta(f"counters {name}") or {}
+        rule |= {key: counters.get(key, 0) for key in ("applied", "conflicts", "equal", "decided_against", "echo", "ignored", "waiting")}
+        rule["quarantined"] = sum(1 for owner, _ in ledger.quarantine if owner == name)
+        rule["held"] = sum(1 for owner, _ in ledger.held if owner == name)
+        applied = ledger.meta(f"applied {name}")
+        rule["last_applied_at"] = None if applied is None else _iso(applied)
+    phase = ledger.meta("phase") or "running"
+    ledger.close()
+    return {"state": phase if running else "stopped", "systems": systems, "rules": rules}
+
+
+def list_quarantine(settings: Settings) -> list[dict[str, Any]]:
+    """Rows set aside, oldest first. `reason` is a sentence, `code` its short word, `id` stays the same for a row of a rule."""
+    ledger = _open(settings)
+    if ledger is None:
+        return []
+    found = [
+        {
+            "id": record_id(rule, key),
+            "rule": rule,
+            "key": record["key"],
+            "reason": record["what"],
+            "code": record["reason"],
+            "since": _iso(record["since"]),
+            "attempts": record["attempts"],
+            "position": record["position"],
+        }
+        for (rule, key), record in sorted(ledger.quarantine.items(), key=lambda item: item[1]["since"])
+    ]
+    ledger.close()
+    return found
+
+
+def list_conflicts(settings: Settings, limit: int = 1_000) -> list[dict[str, Any]]:
+    """Cells held for a person first (`state` "held"), then the newest decided conflicts ("decided")."""
+    ledger = _open(settings)
+    if ledger is None:
+        return []
+    held = [
+        {"state": "held", "id": record_id(rule, key), "rule": rule, "key": record["key"], "columns": record["columns"], "why": record["why"]}
+        | {"since": _iso(record["since"])}
+        for (rule, key), record in ledger.held.items()
+    ]
+    decided = [
+        {"state": "decided", "rule": c["rule"], "key": c["key"], "columns": [c["column"]], "policy": c["policy"], "winner": c["winner"]}
+        | {"source_time": _stamp(c["source_stamp"]), "target_time": _stamp(c["target_stamp"]), "since": _iso(c["at"])}
+        for c in ledger.conflicts(limit)
+    ]
+    ledger.close()
+    return held + decided
+
+
+def record_id(rule: str, key: bytes) -> str:
+    """Short stable name of a row of a rule, for the command line."""
+    return hashlib.sha256(rule.encode() + b"\x00" + key).hexdigest()[:10]
+
+
+def _open(settings: Settings) -> Ledger | None:
+    if not (settings.state / "ledger" / "data.mdb").exists():
+        return None
+    return Ledger(settings.state, readonly=True)
+
+
+def _iso(microseconds: int) -> str:
+    return datetime.fromtimestamp(microseconds / 1e6, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _stamp(stamp: int) -> str | None:
+    return _iso(stamp // 16) if stamp > 0 else None

@@ -1,0 +1,175 @@
+"""First start and resync: all rows of the rules, read in chunks without locks while the logs are kept.
+
+Two passes. First every tracked table is read into the ledger, with stamp 0 and the chunk's fence, so that any logged change is newer and events that a
+chunk contains already are not played again. Then each rule asks about all rows of its source, as `run` would. Both passes remember how far they came.
+"""
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import structlog
+
+from engine.ledger import keys as row_keys
+from engine.ledger.ledger import Ledger
+from engine.model.batch import Chunk
+from engine.model.hashing import UNKNOWN, hash_column
+from engine.observe.progress import progress
+from engine.ports import Reader
+from engine.runtime.intake import clock_us
+from engine.runtime.pipeline import Pipeline
+from engine.runtime.proposal import Tie
+from engine.runtime.topology import Lane, Topology, Tracked
+
+log = structlog.get_logger()
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(slots=True)
+class Baseline:
+    """stop: asked between chunks; true ends the work, which goes on at the next start."""
+
+    pipeline: Pipeline
+    topology: Topology
+    ledger: Ledger
+    readers: dict[str, Reader]
+    chunk_rows: int
+    stop: Callable[[], bool]
+
+    def due(self) -> bool:
+        """Whether anything is left to read."""
+        tables = any(self.ledger.meta(f"baseline {name}") != "done" for name in self.topology.tracked)
+        return tables or any(self.ledger.meta(f"asked {lane.name}") != [fingerprint(lane), "done"] for lane in self.topology.lanes.values())
+
+    def run(self) -> bool:
+        """Reads what is left. False when it was stopped before the end."""
+        with progress() as shown:
+            for tracked in self.topology.tracked.values():
+                if self.ledger.meta(f"baseline {tracked.name}") != "done":
+                    with shown.task(f"reading {tracked.name}") as task:
+                        if not self._read(tracked, task.advance):
+                            return False
+            for lane in self.topology.lanes.values():
+                if self.ledger.meta(f"asked {lane.name}") != [fingerprint(lane), "done"]:
+                    with shown.task(f"comparing by rule {lane.name}") as task:
+                        if not self._ask(lane, task.advance):
+                            return False
+        self.ledger.sync()
+        return True
+
+    def again(self, lane: Lane) -> None:
+        """Marks a rule and its tables to be read again."""
+        for tracked in (lane.source, lane.target):
+            self.ledger.put_meta(f"baseline {tracked.name}", None)
+        self.ledger.put_meta(f"asked {lane.name}", None)
+
+    def _read(self, tracked: Tracked, advance: Callable[[int], None]) -> bool:
+        name = f"baseline {tracked.name}"
+        after = self.ledger.meta(name)
+        while True:
+            chunk = self._chunk(tracked, tuple(after) if after else None)
+            if chunk.rows.num_rows:
+                self._store(tracked, chunk)
+                advance(chunk.rows.num_rows)
+            self.ledger.put_meta(name, list(chunk.last) if chunk.last is not None else "done")
+            if chunk.last is None:
+                return True
+            after = list(chunk.last)
+            if self.stop():
+                return False
+
+    def _store(self, tracked: Tracked, chunk: Chunk) -> None:
+        keys = _keys(tracked, chunk, self.ledger)
+        state = self.ledger.seen(tracked.name, keys)
+        # What the log has shown of a row is newer than the chunk; only cells nobody has shown are filled in.
+        fresh = ~state.present & (state.life < 0)
+        state.present[fresh], state.life[fresh], state.fence[fresh] = True, 0, chunk.fence
+        stamps = self._stamps(tracked, chunk)
+        for c, column in enumerate(tracked.cells):
+            hashes = hash_column(tracked.type(column), chunk.rows.column(column), self.ledger.seed)
+            fill = state.present & (state.hashes[:, c] == UNKNOWN)
+            state.hashes[fill, c] = hashes[fill]
+            state.stamps[fill, c] = np.maximum(state.stamps[fill, c], stamps[fill])
+        self.ledger.store(tracked.name, keys, state)
+        if tracked.aliased:
+            log_keys = row_keys.encode([chunk.rows.column(c).combine_chunks() for c in tracked.table.log_key])
+            named = [(log_key, key) for log_key, key in zip(log_keys, keys, strict=True) if log_key is not None]
+            self.ledger.store_aliases(tracked.name, [log_key for log_key, _ in named], [key for _, key in named])
+
+    def _stamps(self, tracked: Tracked, chunk: Chunk) -> npt.NDArray[np.int64]:
+        rows = chunk.rows.num_rows
+        if tracked.clock is None:
+            return np.zeros(rows, dtype=np.int64)
+        clock = clock_us(chunk.rows.column(tracked.clock), np.zeros(rows, dtype=np.int64))
+        return np.where(clock > 0, clock * 16 + self.topology.ranks[tracked.system], 0)
+
+    def _ask(self, lane: Lane, advance: Callable[[int], None]) -> bool:
+        name, mark = f"asked {lane.name}", fingerprint(lane)
+        before = self.ledger.meta(name)
+        after = before[1] if before and before[0] == mark and isinstance(before[1], list) else None
+        tie = tie_of(lane)
+        while True:
+            chunk = self._chunk(lane.source, tuple(after) if after else None)
+            if chunk.rows.num_rows:
+                self.pipeline.ask_rows(lane, _keys(lane.source, chunk, self.ledger), chunk.rows, tie, self._agree)
+                advance(chunk.rows.num_rows)
+            self.ledger.put_meta(name, [mark, list(chunk.last) if chunk.last is not None else "done"])
+            if chunk.last is None:
+                return True
+            after = list(chunk.last)
+            if self.stop():
+                return False
+
+    def _agree(self, lane: Lane, source_keys: Sequence[bytes], target_keys: Sequence[bytes], differ: Bools) -> Bools:
+        """Cells on which the opposite rule, evaluated over the target's rows, finds the source's cells equal."""
+        nothing = np.zeros_like(differ)
+        if lane.link is None:
+            return nothing
+        back = self.topology.lanes[lane.link]
+        wanted = row_keys.decode(list(target_keys), lane.target.identity, self.ledger.long_key)
+        columns = lane.target.watched.columns
+        images = self.readers[lane.target.system].fetch(lane.target.table, columns, lane.target.identity, wanted).select(list(columns))
+        found = self.pipeline.proposer.evaluator.evaluate(back.rule, images)
+        keys = row_keys.encode([found.values.column(c).combine_chunks() for c in back.rule.key])
+        place = {key: i for i, key in enumerate(keys)}
+        rows = np.array([place.get(key, -1) for key in source_keys], dtype=np.int64)
+        state = self.ledger.seen(lane.source.name, list(source_keys))
+        for c, cell in enumerate(lane.cells):
+            counterparts = [name for name in lane.rule.lineage[cell] if name in back.cells and cell in back.rule.lineage[name]]
+            same = rows >= 0
+            for name in counterparts:
+                hashes = hash_column(lane.source.type(name), found.values.column(name), self.ledger.seed)
+                same &= hashes[rows] == state.hashes[:, lane.source.cells.index(name)] if len(hashes) else False
+            nothing[:, c] = same & bool(counterparts)
+        return nothing
+
+    def _chunk(self, tracked: Tracked, after: tuple[str, ...] | None) -> Chunk:
+        columns = tracked.watched.columns
+        return self.readers[tracked.system].read_chunk(tracked.table, columns, tracked.identity, after, self.chunk_rows)
+
+
+def tie_of(lane: Lane) -> Tie | None:
+    """What a rule says of rows that differ at the first start; `newest` needs nothing, since its clock stamps the rows."""
+    match lane.settings.baseline:
+        case "source":
+            return "source"
+        case "target":
+            return "target"
+        case "hold":
+            return "hold"
+        case _:
+            return None
+
+
+def fingerprint(lane: Lane) -> str:
+    """Changes when the rule does: then all its rows are asked again."""
+    text = f"{lane.settings.statement}|{lane.settings.into}|{lane.rule.key}|{lane.policy_names}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _keys(tracked: Tracked, chunk: Chunk, ledger: Ledger) -> list[bytes]:
+    keys = row_keys.encode([chunk.rows.column(c).combine_chunks() for c in tracked.identity], ledger.remember_long_key)
+    return [key or b"" for key in keys]

@@ -1,0 +1,197 @@
+"""Carrying out a batch, so that a crash at any point leaves either all of it or nothing:
+
+1. the target's transaction is opened, marker first, and written;
+2. the intent (what the ledger will learn, the next position included) is put beside the ledger;
+3. the target commits;
+4. the intent becomes the ledger.
+
+At the next start the target's marker tells whether an intent that was left over happened (`recover`). The source is told later, after a sync of the ledger.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import structlog
+
+from engine.apply.applier import REFUSED, Applied, apply
+from engine.apply.order import by_foreign_keys
+from engine.errors import Transient
+from engine.ledger.intent import Intent
+from engine.ledger.ledger import Ledger
+from engine.model.batch import DELETE, INSERT
+from engine.model.schema import TableName
+from engine.model.state import NEVER, State, Writes
+from engine.model.write import MANY_ROWS, NO_ROW, ROW_EXISTS, WROTE, Marker, Write
+from engine.ports import Sink
+from engine.runtime.proposal import Proposal, Proposer, quarantine
+from engine.runtime.topology import Topology
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Checkpoint:
+    """sinks: by system. wait: called with the number of the attempt when a target is away; raises to give up (stop asked for)."""
+
+    rule_set: str
+    ledger: Ledger
+    topology: Topology
+    sinks: Mapping[str, Sink]
+    proposer: Proposer
+    wait: Callable[[str, int, Transient], None]
+
+    _order: dict[TableName, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        tables = [lane.target.table for lane in self.topology.lanes.values()]
+        self._order = {name: i for i, name in enumerate(by_foreign_keys(tables))}
+
+    def carry_out(self, intent: Intent, proposals: Sequence[Proposal], source: str, position: str) -> None:
+        """Writes the proposals and takes the intent over. All proposals lead out of `source`."""
+        targets = sorted({p.lane.target.system for p in proposals if len(p)})
+        for target in targets:
+            mine = [p for p in proposals if p.lane.target.system == target and len(p)]
+            mine.sort(key=lambda p: self._order[p.lane.target.table.name])
+            if len(targets) > 1:
+                # A crash between two targets: what the second one missed is asked again.
+                intent.redo[source, target] = [(p.lane.name, key) for p in mine for key in p.source_keys]
+            intent = self._one_target(intent, mine, source, target, position)
+        self.ledger.take_over(intent)
+
+    def recover(self) -> None:
+        """After a crash: an intent whose batch the target has is taken over, another one is dropped."""
+        for intent in self.ledger.intents():
+            happened = {pair: self._happened(*pair, number) for pair, number in intent.batches.items()}
+            if not any(happened.values()):
+                self.ledger.drop_intent()
+                continue
+            for pair in [pair for pair, yes in happened.items() if not yes]:
+                del intent.batches[pair]
+                intent.asks |= dict.fromkeys(intent.redo.get(pair, []), 0)
+                intent.writes = {key: w for key, w in intent.writes.items() if key[:2] != pair}
+            self.ledger.take_over(intent)
+        for lane in self.topology.lanes.values():
+            # The state folder may be younger than the target's marker: numbers never go back.
+            marker = self.sinks[lane.target.system].marker(self.rule_set, lane.source.system)
+            if marker is not None and marker.batch > self.ledger.batch(*lane.direction):
+                self.ledger.put_meta(f"batch {lane.source.system} {lane.target.system}", marker.batch)
+
+    def _happened(self, source: str, target: str, number: int) -> bool:
+        marker = self.sinks[target].marker(self.rule_set, source)
+        return marker is not None and marker.batch >= number
+
+    def _one_target(self, intent: Intent, proposals: list[Proposal], source: str, target: str, position: str) -> Intent:
+        sink, number = self.sinks[target], self.ledger.batch(source, target) + 1
+        marker = Marker(rule_set=self.rule_set, source=source, batch=number, position=position)
+        writes = [_write(p) for p in proposals]
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                sink.begin(marker)
+                done = apply(sink, writes)
+                filled = intent.forked()
+                filled.batches[source, target] = number
+                for proposal, applied in zip(proposals, done, strict=True):
+                    self._learn(filled, proposal, applied, position)
+                self.ledger.announce(filled)
+            except Transient as error:
+                sink.rollback()
+                self.wait(target, attempt, error)
+                continue
+            except BaseException:
+                sink.rollback()
+                raise
+            try:
+                sink.commit()
+                return filled
+            except Transient as error:
+                self.wait(target, attempt, error)
+                if self._committed(source, target, number):
+                    return filled
+
+    def _committed(self, source: str, target: str, number: int) -> bool:
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return self._happened(source, target, number)
+            except Transient as error:
+                self.wait(target, attempt, error)
+
+    def _learn(self, intent: Intent, proposal: Proposal, applied: Applied, position: str) -> None:
+        lane, result = proposal.lane, applied.result
+        wrote = (result == WROTE) | ((result == NO_ROW) & (proposal.op == DELETE))
+        rows = np.flatnonzero(wrote)
+        if len(rows):
+            self._remember(intent, proposal.take(rows))
+            intent.count(lane.name, applied=len(rows))
+            intent.last_applied_us[lane.name] = self.proposer.now_us()
+            if self.ledger.quarantine:
+                for i in rows.tolist():
+                    if (lane.name, proposal.source_keys[i]) in self.ledger.quarantine:
+                        intent.quarantined[lane.name, proposal.source_keys[i]] = None
+        for i in np.flatnonzero(~wrote).tolist():
+            key = proposal.source_keys[i]
+            if result[i] == REFUSED:
+                why = applied.refused[i]
+                quarantine(self.proposer, intent, lane, key, why.reason, why.what, position)
+            elif result[i] == MANY_ROWS:
+                quarantine(self.proposer, intent, lane, key, "other", f"the key names several rows of {lane.target.name}", position)
+            else:
+                # The target is not as its log has shown it so far: the log still owes us an event, then the key is asked again.
+                intent.asks[lane.name, key] = max(self.ledger.asks.get((lane.name, key), 0), intent.asks.get((lane.name, key)) or 0) + 1
+                intent.count(lane.name, waiting=1)
+                if not lane.target.captured:
+                    self._correct(intent, lane.target.name, proposal.target_keys[i], present=result[i] == ROW_EXISTS)
+
+    def _remember(self, intent: Intent, proposal: Proposal) -> None:
+        lane = proposal.lane
+        cells = len(lane.target.cells)
+        mask = np.zeros((len(proposal), cells), dtype=np.bool_)
+        hashes, stamps = np.zeros(mask.shape, dtype=np.uint64), np.full(mask.shape, NEVER, dtype=np.int64)
+        mask[:, lane.target_cell], hashes[:, lane.target_cell], stamps[:, lane.target_cell] = proposal.decided, proposal.hashes, proposal.stamps
+        writes = Writes(
+            keys=proposal.target_keys,
+            present=proposal.op != DELETE,
+            insert=proposal.op == INSERT,
+            life=proposal.life,
+            mask=mask,
+            hashes=hashes,
+            stamps=stamps,
+        )
+        name = lane.source.system, lane.target.system, lane.target.name
+        if not lane.target.captured:
+            self._put_seen(intent, lane.target.name, writes)
+        elif name in intent.writes:
+            intent.writes[name] = intent.writes[name].joined(writes)
+        else:
+            intent.writes[name] = writes
+
+    def _put_seen(self, intent: Intent, table: str, writes: Writes) -> None:
+        """Without the target's log what we wrote counts as seen at once."""
+        state = self.ledger.seen(table, writes.keys)
+        rows = np.arange(len(writes.keys))
+        writes.overlay(rows, state, rows)
+        keys, states = intent.rows.setdefault(table, ([], []))
+        keys += writes.keys
+        states += state.pack()
+
+    def _correct(self, intent: Intent, table: str, key: bytes, *, present: bool) -> None:
+        state = State.unknown(1, len(self.topology.tracked[table].cells))
+        state.present[0] = present
+        keys, states = intent.rows.setdefault(table, ([], []))
+        keys.append(key)
+        states += state.pack()
+
+
+def _write(proposal: Proposal) -> Write:
+    lane = proposal.lane
+    names = proposal.values.column_names
+    decided = np.zeros((len(proposal), len(names)), dtype=np.bool_)
+    place = {name: i for i, name in enumerate(lane.cells)}
+    for i, name in enumerate(names):
+        decided[:, i] = proposal.decided[:, place[name]] if name in place else proposal.op == INSERT
+    return Write(table=lane.target.table, key=lane.rule.key, op=proposal.op, values=proposal.values, decided=decided)

@@ -1,0 +1,235 @@
+"""The daemon: puts the parts together, reads what is there at the first start, then follows the logs until it is told to stop."""
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+import structlog
+
+from engine.capture.tail import Tail
+from engine.errors import SynclineError, Transient
+from engine.ledger.ledger import Ledger, lock
+from engine.mapping.evaluator import Evaluator
+from engine.model.batch import Batch, Position
+from engine.ports import Sink, Source
+from engine.runtime.assembly import Assembly, assemble
+from engine.runtime.baseline import Baseline
+from engine.runtime.checkpoint import Checkpoint
+from engine.runtime.pipeline import Pipeline
+from engine.runtime.proposal import Proposer
+from engine.runtime.topology import Topology, build
+from engine.settings import Settings
+
+log = structlog.get_logger()
+
+SYNC_SECONDS = 1.0
+LONGEST_PAUSE = 10.0
+PATIENCE_SECONDS = 60.0
+"""How long `--until-idle` waits for a target that is away; the daemon waits as long as it takes."""
+
+
+class StopRequested(Exception):
+    """A signal came while a target was away: the batch is given up and will be read again at the next start."""
+
+
+def run(settings: Settings, until_idle: bool) -> None:
+    """Runs until SIGTERM or SIGINT, or until both logs are read to their end. Raises SynclineError when it cannot go on."""
+    stop = threading.Event()
+    with ExitStack() as stack:
+        stack.enter_context(_signals(stop))
+        engine = stack.enter_context(started(settings, stop, PATIENCE_SECONDS if until_idle else None))
+        try:
+            engine.follow(until_idle)
+        except StopRequested:
+            log.info("stopped while a target was away; its batch will be read again")
+
+
+def resync(settings: Settings, rule: str) -> None:
+    """Reads all rows of one rule again, then follows the logs to their end."""
+    stop = threading.Event()
+    with ExitStack() as stack:
+        stack.enter_context(_signals(stop))
+        engine = stack.enter_context(started(settings, stop, PATIENCE_SECONDS))
+        engine.baseline.again(engine.topology.lanes[rule])
+        engine.follow(until_idle=True)
+
+
+@dataclass(slots=True)
+class Engine:
+    """A started engine: everything is connected and recovered, nothing is read yet."""
+
+    settings: Settings
+    assembly: Assembly
+    ledger: Ledger
+    topology: Topology
+    pipeline: Pipeline
+    baseline: Baseline
+    sources: dict[str, Source]
+    stop: threading.Event
+    stopped: dict[str, SynclineError] = field(default_factory=dict)
+    reached: dict[str, int] = field(default_factory=dict)
+    _synced: float = 0.0
+    _lags: dict[str, float] = field(default_factory=dict)
+
+    def follow(self, until_idle: bool) -> None:
+        """First start if it is due, then the logs."""
+        if self.baseline.due():
+            self.ledger.put_meta("phase", "first read")
+            if not self.baseline.run():
+                return
+        self.ledger.put_meta("phase", "running")
+        out: queue.Queue[tuple[str, Batch | SynclineError]] = queue.Queue()
+        ends = {system: self.assembly.readers[system].end().order for system in self.sources} if until_idle else {}
+        tails = {system: Tail(system, source, self.topology.watched(system), self._position(system), out) for system, source in self.sources.items()}
+        for tail in tails.values():
+            tail.start()
+        try:
+            self._loop(out, tails, ends if until_idle else None)
+        finally:
+            for tail in tails.values():
+                tail.stop()
+            self._sync(tails)
+
+    def _loop(self, out: queue.Queue[tuple[str, Batch | SynclineError]], tails: dict[str, Tail], ends: dict[str, int] | None) -> None:
+        while not self.stop.is_set():
+            try:
+                system, news = out.get(timeout=0.01 if self.ledger.asks else 0.2)
+            except queue.Empty:
+                pass
+            else:
+                self._take(system, news, tails)
+            if self.ledger.asks and self.pipeline.asks_due(time.monotonic()):
+                self.pipeline.process_asks()
+            if time.monotonic() - self._synced > SYNC_SECONDS:
+                self._sync(tails)
+            if ends is not None and self._idle(ends) and out.empty():
+                break
+            if self.stopped and (len(self.stopped) == len(tails) or (ends is not None and all(self._done(s, ends) for s in tails))):
+                break
+        if self.stopped and not self.stop.is_set():
+            raise next(iter(self.stopped.values()))
+
+    def _take(self, system: str, news: Batch | SynclineError, tails: dict[str, Tail]) -> None:
+        if system in self.stopped:
+            return
+        try:
+            if isinstance(news, SynclineError):
+                raise news
+            self.pipeline.process(news)
+        except Transient:
+            raise
+        except SynclineError as error:
+            log.error("this direction has stopped", system=system, error=error)
+            self.stopped[system] = error
+            self.ledger.put_meta(f"stopped {system}", str(error))
+            return
+        tails[system].taken()
+        self.reached[system] = news.high.order
+        commits = news.transactions.commit_us
+        lag = max(0.0, time.time() - int(commits[-1]) / 1e6) if len(commits) else 0.0
+        self._lags[system] = round(lag, 3)
+
+    def _idle(self, ends: dict[str, int]) -> bool:
+        return all(self.reached.get(s, -1) >= end for s, end in ends.items()) and not self.ledger.asks and not self.ledger.pending
+
+    def _done(self, system: str, ends: dict[str, int]) -> bool:
+        return system in self.stopped or self.reached.get(system, -1) >= ends[system]
+
+    def _sync(self, tails: dict[str, Tail]) -> None:
+        """Makes the ledger durable, and only then lets the sources forget."""
+        positions = {system: self._position(system) for system in tails}
+        self.ledger.sync()
+        for system, tail in tails.items():
+            tail.acknowledge(positions[system])
+        for system, lag in self._lags.items():
+            self.ledger.put_meta(f"lag {system}", lag)
+        self._synced = time.monotonic()
+
+    def _position(self, system: str) -> Position:
+        progress = self.ledger.progress(system)
+        assert progress is not None  # `started` has set it
+        return Position(progress.text, progress.order)
+
+
+@contextmanager
+def started(settings: Settings, stop: threading.Event, patience: float | None) -> Iterator[Engine]:
+    """Connects and recovers. ConfigError, Transient or Terminal when the configuration or a system is not ready."""
+    with ExitStack() as stack:
+        handle = lock(settings.state)
+        stack.callback(os.close, handle)
+        assembly = stack.enter_context(assemble(settings))
+        assembly.insist()
+        ledger = Ledger(settings.state)
+        stack.callback(ledger.close)
+        topology = build(settings, assembly.rules, ledger.seed)
+        for table, columns in topology.columns().items():
+            ledger.track(table, columns)
+        sinks = _sinks(settings, assembly, topology, stack)
+        sources = _sources(settings, assembly, topology, ledger, stack)
+        proposer = Proposer(ledger, Evaluator(assembly.lookups), lambda: time.time_ns() // 1000)
+        checkpoint = Checkpoint(settings.name, ledger, topology, sinks, proposer, _waiter(stop, patience))
+        checkpoint.recover()
+        readers = dict(assembly.readers)
+        pipeline = Pipeline(topology, ledger, readers, proposer, checkpoint)
+        baseline = Baseline(pipeline, topology, ledger, readers, settings.chunk_rows, stop.is_set)
+        yield Engine(settings, assembly, ledger, topology, pipeline, baseline, sources, stop)
+
+
+def _sinks(settings: Settings, assembly: Assembly, topology: Topology, stack: ExitStack) -> dict[str, Sink]:
+    sinks: dict[str, Sink] = {}
+    for system in sorted({lane.target.system for lane in topology.lanes.values()}):
+        sinks[system] = assembly.adapters[system].sink(settings.name)
+        stack.callback(sinks[system].close)
+        sinks[system].prepare()
+    return sinks
+
+
+def _sources(settings: Settings, assembly: Assembly, topology: Topology, ledger: Ledger, stack: ExitStack) -> dict[str, Source]:
+    sources: dict[str, Source] = {}
+    for system, options in settings.systems.items():
+        watched = topology.watched(system)
+        if not watched or not options.capture:
+            continue
+        source = assembly.adapters[system].source(settings.name)
+        stack.callback(source.close)
+        position = source.prepare(watched)
+        if ledger.progress(system) is None:
+            ledger.put_meta(f"progress {system}", [position.text, position.order, -1])
+        ledger.put_meta(f"stopped {system}", None)
+        sources[system] = source
+    return sources
+
+
+def _waiter(stop: threading.Event, patience: float | None) -> Callable[[str, int, Transient], None]:
+    started_at: dict[str, float] = {}
+
+    def wait(system: str, attempt: int, error: Transient) -> None:
+        if attempt == 1:
+            started_at[system] = time.monotonic()
+        elif patience is not None and time.monotonic() - started_at[system] > patience:
+            raise error
+        pause = min(0.05 * 2**attempt, LONGEST_PAUSE)
+        log.warning("target not writable, trying again", system=system, error=error, seconds=pause)
+        if stop.wait(pause):
+            raise StopRequested
+
+    return wait
+
+
+@contextmanager
+def _signals(stop: threading.Event) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,252 @@
+"""Wiring of the stages: one batch of a log, or one lot of keys that are asked again, from observe to checkpoint."""
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from engine.errors import Terminal
+from engine.ledger import keys as row_keys
+from engine.ledger.intent import Intent, Progress
+from engine.ledger.ledger import Ledger
+from engine.ledger.pending import gather
+from engine.model.batch import Batch, Transactions
+from engine.model.hashing import UNKNOWN, hash_column
+from engine.ports import Reader
+from engine.resolve.observe import Events, observe
+from engine.runtime.checkpoint import Checkpoint
+from engine.runtime.intake import Arrivals, arrivals, cuts
+from engine.runtime.proposal import Agrees, Proposer, Tie, Touched, quarantine
+from engine.runtime.topology import Lane, Topology, Tracked
+
+ASKED_AT_ONCE = 5_000
+ATTEMPTS = 14
+"""How often a key is asked again, with growing pauses (about two minutes in all), before a person has to look at it."""
+
+
+@dataclass(slots=True)
+class Pipeline:
+    """readers: by system. Not thread-safe: one thread works on batches of all systems in turn."""
+
+    topology: Topology
+    ledger: Ledger
+    readers: dict[str, Reader]
+    proposer: Proposer
+    checkpoint: Checkpoint
+    _due: dict[tuple[str, bytes], float] = field(default_factory=dict)
+
+    # --- from a log
+
+    def process(self, batch: Batch) -> None:
+        """A batch of a system's log through all rules that read it. Transactions that are done already (after a restart) are left out."""
+        for truncate in batch.truncates:
+            raise Terminal(
+                "the table was emptied by TRUNCATE, which is not replicated",
+                where=str(truncate.table),
+                fix="delete the rows of the other side yourself or restore these, then `syncline resync` the rules that read the table",
+            )
+        progress = self.ledger.progress(batch.system) or Progress("", -1)
+        orders = batch.transactions.order
+        low = int(np.searchsorted(orders, progress.done, side="right")) if progress.done >= 0 else 0
+        parts = [
+            arrivals(batch, changes, self.topology.tracked[str(changes.table.name)], self.ledger)
+            for changes in batch.changes
+            if len(changes)
+        ]
+        for high in cuts(batch, parts):
+            if high <= low and high < len(orders):
+                continue
+            last = high == len(orders)
+            reached = Progress(batch.high.text, batch.high.order) if last else Progress(progress.text, progress.order, int(orders[high - 1]))
+            self._segment(batch, [part.part(low, high) for part in parts], range(low, high), reached)
+            low = high
+
+    def _segment(self, batch: Batch, parts: Sequence[Arrivals], txns: range, reached: Progress) -> None:
+        intent = Intent(progress={batch.system: reached})
+        transactions = batch.transactions
+        touched = [self._observe(part, transactions, intent) for part in parts if len(part.txn)]
+        for txn in txns:
+            if transactions.origin[txn] >= 0:
+                intent.echoed.append((transactions.origins[transactions.origin[txn]], batch.system, int(transactions.batch[txn])))
+        self._answer(touched, intent, batch.system, reached.text)
+
+    def _observe(self, part: Arrivals, transactions: Transactions, intent: Intent) -> Touched:
+        tracked, ledger = part.tracked, self.ledger
+        places: dict[bytes, int] = {}
+        row = np.fromiter((places.setdefault(key, len(places)) for key in part.keys), dtype=np.int64, count=len(part.keys))
+        keys = list(places)
+        state = ledger.seen(tracked.name, keys)
+        rank = self.topology.ranks[tracked.system]
+        events = Events(
+            row=row,
+            op=part.op,
+            stamp=part.stamp_us * 16 + rank,
+            fence=transactions.fence[part.txn],
+            hashes=part.hashes,
+            missing=part.missing,
+        )
+        origin, number = transactions.origin[part.txn], transactions.batch[part.txn]
+        ours = None
+        if (origin >= 0).any():
+            found = []
+            for source, batch in sorted(set(zip(origin[origin >= 0].tolist(), number[origin >= 0].tolist(), strict=True))):
+                mine = np.flatnonzero((origin == source) & (number == batch))
+                written = ledger.pending.ours(tracked.name, transactions.origins[source], batch, [part.keys[i] for i in mine])
+                if written is not None:
+                    found.append((*written, mine))
+            ours = gather(found, len(part.keys), len(tracked.cells))
+        seen = observe(state, events, ours)
+        intent.long_keys |= part.long_keys
+        if part.aliases:
+            intent.aliases.setdefault(tracked.name, {}).update(part.aliases)
+        rows = np.flatnonzero(seen.last >= 0)
+        last = part.change[seen.last[rows]]
+        state = state.take(rows)
+        keys = keys if len(rows) == len(keys) else [keys[i] for i in rows]
+        intent.rows[tracked.name] = (keys, state.pack())
+        whole = len(last) == len(part.changes) and bool((last == np.arange(len(last))).all())
+        return Touched(
+            tracked=tracked,
+            keys=keys,
+            state=state,
+            images=part.changes.values if whole else part.changes.values.take(pa.array(last)),
+            missing=part.changes.missing if whole else part.changes.missing[last],
+            changed=seen.changed[rows],
+            before=seen.before[rows],
+            exact=seen.exact[rows],
+        )
+
+    # --- asked again
+
+    def asks_due(self, now: float) -> bool:
+        """Whether keys wait to be asked again whose time has come."""
+        return any(self._due.get(key, 0.0) <= now for key in self.ledger.asks)
+
+    def process_asks(self) -> int:
+        """Asks again what waits and is due, at most `ASKED_AT_ONCE` keys of a rule. Returns how many keys were asked."""
+        now, count = time.monotonic(), 0
+        due: dict[str, dict[bytes, int]] = {}
+        for (rule, key), attempts in list(self.ledger.asks.items()):
+            if self._due.get((rule, key), 0.0) <= now:
+                due.setdefault(rule, {})[key] = attempts
+        self._due = {key: at for key, at in self._due.items() if key in self.ledger.asks}
+        for rule, keys in due.items():
+            some = dict(list(keys.items())[:ASKED_AT_ONCE])
+            count += len(some)
+            lane = self.topology.lanes.get(rule)
+            if lane is None:
+                self.ledger.take_over(Intent(asks={(rule, key): None for key in some}))
+                continue
+            self._ask(lane, some)
+            for key in some:
+                attempts = self.ledger.asks.get((rule, key), 0)
+                if attempts:
+                    self._due[rule, key] = time.monotonic() + min(0.02 * 2.0**attempts, 20.0)
+        return count
+
+    def _ask(self, lane: Lane, keys: dict[bytes, int]) -> None:
+        intent = Intent(asks={(lane.name, key): None for key in keys})
+        for key in [key for key, attempts in keys.items() if attempts > ATTEMPTS]:
+            del keys[key]
+            what = f"{lane.source.name} or {lane.target.name} is not as its log says, after {ATTEMPTS} looks"
+            quarantine(self.proposer, intent, lane, key, "unsettled", what, "")
+        touched = self.fetch(lane.source, list(keys), intent, lane.name, keys)
+        self._answer([touched], intent, lane.source.system, self._position(lane), only=lane)
+
+    def ask_rows(self, lane: Lane, keys: list[bytes], images: pa.Table, tie: Tie | None, agrees: Agrees | None) -> None:
+        """Asks about rows just read (first start, resync): the same, without another look at the source. Rows the log has not shown are left to the log."""
+        intent = Intent()
+        touched = self._fresh(lane.source, keys, images, intent)
+        present = np.flatnonzero(touched.state.present)
+        self._again_where_stale(touched, lane.name, intent, {})
+        touched = touched if len(present) == len(touched.keys) else _choose(touched, present)
+        self._answer([touched], intent, lane.source.system, self._position(lane), only=lane, tie=tie, agrees=agrees)
+
+    def fetch(self, tracked: Tracked, keys: list[bytes], intent: Intent, rule: str, attempts: dict[bytes, int]) -> Touched:
+        """Base rows of these keys. Those that the log says are there but are not, or the other way round, are asked again: the log owes an event."""
+        state = self.ledger.seen(tracked.name, keys)
+        columns = tracked.watched.columns
+        named = [i for i, key in enumerate(keys) if state.present[i] and not key.startswith(row_keys.NO_KEY)]
+        rows = np.full(len(keys), -1, dtype=np.int64)
+        images = pa.table({c: pa.array([], pa.string()) for c in columns})
+        if named:
+            wanted = row_keys.decode([keys[i] for i in named], tracked.identity, self.ledger.long_key)
+            images = self.readers[tracked.system].fetch(tracked.table, columns, tracked.identity, wanted).select(list(columns))
+            if images.num_rows:
+                place = {key: i for i, key in enumerate(row_keys.encode([images.column(c).combine_chunks() for c in tracked.identity]))}
+                rows = np.array([place.get(key, -1) for key in keys], dtype=np.int64)
+        owed = np.flatnonzero(state.present & (rows < 0))
+        for i in owed.tolist():
+            intent.asks[rule, keys[i]] = attempts[keys[i]] + 1
+        keep = np.flatnonzero(~state.present | (rows >= 0))
+        chosen = pa.array(rows[keep], mask=rows[keep] < 0)
+        touched = self._fresh(tracked, [keys[i] for i in keep], images.take(chosen) if images.num_rows else _nulls(images, len(keep)), intent)
+        touched.attempts = attempts
+        self._again_where_stale(touched, rule, intent, attempts)
+        return touched
+
+    def _fresh(self, tracked: Tracked, keys: list[bytes], images: pa.Table, intent: Intent) -> Touched:
+        """Rows read from the table beside what the log has shown: a cell whose hash is another one is left out, because its event is on its way."""
+        state = self.ledger.seen(tracked.name, keys)
+        missing = np.zeros((len(keys), images.num_columns), dtype=np.bool_)
+        learned = np.zeros(len(keys), dtype=np.bool_)
+        for c, name in enumerate(tracked.cells):
+            hashes = hash_column(tracked.type(name), images.column(name), self.ledger.seed)
+            unknown = state.present & (state.hashes[:, c] == UNKNOWN)
+            state.hashes[unknown, c] = hashes[unknown]
+            learned |= unknown
+            missing[:, images.column_names.index(name)] = state.present & (hashes != state.hashes[:, c])
+        if learned.any():
+            rows = np.flatnonzero(learned)
+            intent.rows[tracked.name] = ([keys[i] for i in rows], state.take(rows).pack())
+        nothing = np.zeros((len(keys), len(tracked.cells)), dtype=np.bool_)
+        return Touched(
+            tracked=tracked, keys=keys, state=state, images=images, missing=missing, changed=nothing, before=state.stamps,
+            exact=np.zeros(len(keys), dtype=np.bool_), asked=True,
+        )  # fmt: skip
+
+    def _again_where_stale(self, touched: Touched, rule: str, intent: Intent, attempts: dict[bytes, int]) -> None:
+        for i in np.flatnonzero(touched.missing.any(axis=1)).tolist():
+            intent.asks[rule, touched.keys[i]] = attempts.get(touched.keys[i], 0) + 1
+
+    def _position(self, lane: Lane) -> str:
+        progress = self.ledger.progress(lane.source.system)
+        return progress.text if progress is not None else ""
+
+    # --- both
+
+    def _answer(
+        self,
+        touched: Sequence[Touched],
+        intent: Intent,
+        system: str,
+        position: str,
+        *,
+        only: Lane | None = None,
+        tie: Tie | None = None,
+        agrees: Agrees | None = None,
+    ) -> None:
+        proposals = [
+            self.proposer.propose(lane, rows, intent, position=position, tie=tie, agrees=agrees)
+            for rows in touched
+            if rows.keys
+            for lane in ([only] if only is not None else self.topology.lanes_from(rows.tracked.name))
+        ]
+        self.checkpoint.carry_out(intent, proposals, system, position)
+
+
+def _choose(touched: Touched, rows: npt.NDArray[np.intp]) -> Touched:
+    return Touched(
+        touched.tracked, [touched.keys[i] for i in rows], touched.state.take(rows), touched.images.take(pa.array(rows)), touched.missing[rows],
+        touched.changed[rows], touched.before[rows], touched.exact[rows], touched.asked, touched.attempts,
+    )  # fmt: skip
+
+
+def _nulls(images: pa.Table, count: int) -> pa.Table:
+    return pa.table({name: pa.nulls(count, pa.string()) for name in images.column_names})
+
+

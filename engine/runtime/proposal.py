@@ -1,0 +1,399 @@
+"""One rule over rows of its source: evaluate, compare with the target, decide. What every command that asks about rows has in common.
+
+Nothing is written here, into a database or the ledger: the result is a proposal for the target and additions to the intent.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from engine.ledger import keys as row_keys
+from engine.ledger.intent import Intent
+from engine.ledger.ledger import Ledger
+from engine.mapping.evaluator import Evaluator
+from engine.model.batch import INSERT, UPDATE
+from engine.model.hashing import UNKNOWN, hash_column
+from engine.model.state import State
+from engine.resolve.resolver import NOTHING, Decision, Want, resolve
+from engine.runtime.topology import LIFE, Lane, Tracked
+from engine.settings.model import Action, SetCells
+
+Bools = npt.NDArray[np.bool_]
+Int64s = npt.NDArray[np.int64]
+Rows = npt.NDArray[np.intp]
+Tie = Literal["source", "target", "hold"]
+Agrees = Callable[[Lane, Sequence[bytes], Sequence[bytes], Bools], Bools]
+"""(lane, source keys, target keys, differing cells) -> the cells on which the opposite rule finds both sides equal."""
+
+CONFLICTS_LISTED = 1_000
+
+
+@dataclass(slots=True)
+class Touched:
+    """Rows of one source table that are asked about; one element per row.
+
+    state: what the log has shown of them. images: the watched columns, null where the row is gone. missing: shape (rows, watched columns), true
+    where the image has no value or one that the log has not shown yet. changed, before: see `Observed`. exact: see `Observed`. asked: the rows do not come
+    from the log but were asked for again; attempts counts how often.
+    """
+
+    tracked: Tracked
+    keys: list[bytes]
+    state: State
+    images: pa.Table
+    missing: Bools
+    changed: Bools
+    before: Int64s
+    exact: Bools
+    asked: bool = False
+    attempts: dict[bytes, int] | None = None
+
+    def attempt(self, row: int) -> int:
+        return 0 if self.attempts is None else self.attempts.get(self.keys[row], 0)
+
+
+@dataclass(slots=True)
+class Proposal:
+    """What a lane would write. One element per row. source_row: number in `Touched`. decided, hashes, stamps: shape (rows, lane cells).
+    values: the rule's columns."""
+
+    lane: Lane
+    source_row: Rows
+    source_keys: list[bytes]
+    target_keys: list[bytes]
+    op: npt.NDArray[np.uint8]
+    decided: Bools
+    values: pa.Table
+    hashes: npt.NDArray[np.uint64]
+    stamps: Int64s
+    life: Int64s
+
+    def __len__(self) -> int:
+        return len(self.target_keys)
+
+    def take(self, rows: Rows) -> Proposal:
+        return Proposal(
+            self.lane, self.source_row[rows], [self.source_keys[i] for i in rows], [self.target_keys[i] for i in rows], self.op[rows],
+            self.decided[rows], self.values.take(pa.array(rows)), self.hashes[rows], self.stamps[rows], self.life[rows],
+        )  # fmt: skip
+
+
+@dataclass(slots=True)
+class Proposer:
+    """ledger: read only. now_us: for records a person reads."""
+
+    ledger: Ledger
+    evaluator: Evaluator
+    now_us: Callable[[], int]
+
+    def propose(self, lane: Lane, touched: Touched, intent: Intent, *, position: str, tie: Tie | None = None, agrees: Agrees | None = None) -> Proposal:
+        """The rows of `touched` through one rule. Rows that cannot be judged now are asked again, rows the rule refuses go to quarantine."""
+        return _Proposing(self, lane, touched, intent, position, tie, agrees).run()
+
+
+@dataclass(slots=True)
+class _Proposing:
+    by: Proposer
+    lane: Lane
+    touched: Touched
+    intent: Intent
+    position: str
+    tie: Tie | None
+    agrees: Agrees | None
+    actions: list[Action] = field(default_factory=list)
+    """What becomes of the target rows of rows that are gone, one element for each."""
+
+    def run(self) -> Proposal:
+        lane, touched = self.lane, self.touched
+        skip = self._unchanged()
+        present = np.flatnonzero(touched.state.present & ~skip)
+        gone = np.flatnonzero(~touched.state.present & ~skip & (touched.state.life >= 0))
+        self.intent.count(lane.name, echo=int(skip.sum()))
+        rows, keys, values, excluded = self._evaluated(self._judgeable(present))
+        moved_rows, moved_keys = self._moved(rows, keys)
+        gone_rows, gone_keys = self._gone(gone, excluded, set(keys))
+        gone_rows, gone_keys = np.concatenate([gone_rows, moved_rows]), gone_keys + moved_keys
+        self.actions += ["delete"] * len(moved_keys)
+        want, have = self._want(rows, keys, values, gone_rows, gone_keys)
+        return self._decide(np.concatenate([rows, gone_rows]).astype(np.intp), keys + gone_keys, values, want, have)
+
+    # --- which rows
+
+    def _unchanged(self) -> Bools:
+        """Echoes that show just what we wrote, while the other side stands where it stood: the stamps say so, no value is needed."""
+        touched, lane = self.touched, self.lane
+        skip = np.zeros(len(touched.keys), dtype=np.bool_)
+        exact = np.flatnonzero(touched.exact)
+        if touched.asked or len(exact) == 0:
+            return skip
+        keys = self._target_keys(exact)
+        known = np.array([key is not None for key in keys], dtype=np.bool_)
+        have = self.by.ledger.actual(lane.target.name, [key or row_keys.EMPTY for key in keys])
+        state = touched.state.take(exact)
+        alike = known & (have.present == state.present)
+        alike &= ~state.present | (have.stamps[:, lane.target_cell] == self._stamps(state)).all(axis=1)
+        skip[exact[alike]] = True
+        return skip
+
+    def _judgeable(self, present: Rows) -> Rows:
+        """Rows without a value that the WHERE, a lookup or the key depends on are asked again with their base row."""
+        columns = self._columns([*self.lane.rule.filter_reads, *(c for part in self.lane.rule.key for c in self.lane.rule.lineage[part])])
+        unclear = self.touched.missing[np.ix_(present, columns)].any(axis=1)
+        self._ask_again(present[unclear])
+        return present[~unclear]
+
+    def _evaluated(self, rows: Rows) -> tuple[Rows, list[bytes], pa.Table, Rows]:
+        """(rows, their target keys, their values, rows outside the WHERE)."""
+        lane, touched = self.lane, self.touched
+        if len(rows) == 0:
+            return rows, [], pa.table({c: pa.array([], pa.string()) for c in lane.rule.columns}), rows
+        whole = len(rows) == len(touched.keys)
+        images = touched.images if whole else touched.images.take(pa.array(rows))
+        missing = touched.missing if whole else touched.missing[rows]
+        found = self.by.evaluator.evaluate(lane.rule, images, missing if missing.any() else None)
+        for refused in found.rejected:
+            self._quarantine(int(rows[refused.row]), refused.reason, refused.what)
+        chosen = rows[found.row]
+        outside = np.setdiff1d(rows, np.concatenate([chosen, rows[[r.row for r in found.rejected]]]) if found.rejected else chosen)
+        keys = self._encode(found.values)
+        if len(set(keys)) < len(keys):
+            first: dict[bytes, int] = {}
+            keep = [i for i, key in enumerate(keys) if first.setdefault(key, i) == i]
+            for i in sorted(set(range(len(keys))) - set(keep)):
+                self._quarantine(int(chosen[i]), "unique", "another source row leads to the same target row")
+            chosen, keys = chosen[keep], [keys[i] for i in keep]
+            return chosen, keys, found.values.take(pa.array(keep)), outside
+        return chosen, keys, found.values, outside
+
+    def _moved(self, rows: Rows, keys: list[bytes]) -> tuple[Rows, list[bytes]]:
+        """Where the key does not follow from the identity: remembers which target row a source row has, and gives up the one it had before."""
+        if self.lane.keyed or len(rows) == 0:
+            return rows[:0], []
+        mine = [self.touched.keys[i] for i in rows]
+        before = self.by.ledger.link(self.lane.name, mine)
+        links = self.intent.links.setdefault(self.lane.name, {})
+        links.update({s: t for s, t, old in zip(mine, keys, before, strict=True) if old != t})
+        moved = [i for i, (old, new) in enumerate(zip(before, keys, strict=True)) if old is not None and old != new]
+        taken = set(keys)
+        moved = [i for i in moved if before[i] not in taken]
+        return rows[moved], [before[i] or b"" for i in moved]
+
+    def _gone(self, gone: Rows, excluded: Rows, taken: set[bytes]) -> tuple[Rows, list[bytes]]:
+        """Rows whose target row is to go, by their rule's `on_delete` and `on_exit`; a target row that another source row has now stays."""
+        out_rows: list[int] = []
+        out_keys: list[bytes] = []
+        for rows, action in ((gone, self.lane.settings.on_delete), (excluded, self.lane.settings.on_exit)):
+            for row in rows.tolist():
+                self._release(row)
+            if action == "ignore" or len(rows) == 0:
+                self.intent.count(self.lane.name, ignored=len(rows))
+                continue
+            for row, key in zip(rows.tolist(), self._target_keys(rows), strict=True):
+                if key is not None and key not in taken:
+                    out_rows.append(row)
+                    out_keys.append(key)
+                    self.actions.append(action)
+                else:
+                    self.intent.count(self.lane.name, equal=1)
+        return np.array(out_rows, dtype=np.intp), out_keys
+
+    def _target_keys(self, rows: Rows) -> list[bytes | None]:
+        """Keys in the target of source rows, from their identity alone."""
+        keys = [self.touched.keys[i] for i in rows]
+        if not self.lane.keyed:
+            return self.by.ledger.link(self.lane.name, keys)
+        named = [i for i, key in enumerate(keys) if not key.startswith(row_keys.NO_KEY)]
+        out: list[bytes | None] = [None] * len(keys)
+        if named:
+            identity = row_keys.decode([keys[i] for i in named], self.lane.source.identity, self.by.ledger.long_key)
+            found = self.by.evaluator.keys(self.lane.rule, identity)
+            for place, key in zip(found.row.tolist(), self._encode(found.values), strict=True):
+                out[named[place]] = key
+        return out
+
+    # --- what they ask for
+
+    def _want(self, rows: Rows, keys: list[bytes], values: pa.Table, gone: Rows, gone_keys: list[bytes]) -> tuple[Want, State]:
+        """(desired rows, present ones first; what stands there)."""
+        lane, touched = self.lane, self.touched
+        count, cells = len(rows) + len(gone), len(lane.cells)
+        hashes = np.full((count, cells), UNKNOWN, dtype=np.uint64)
+        known = np.zeros((count, cells), dtype=np.bool_)
+        for c, name in enumerate(lane.cells):
+            hashes[: len(rows), c] = hash_column(lane.target.type(name), values.column(name), self.by.ledger.seed)
+            known[: len(rows), c] = ~touched.missing[np.ix_(rows, self._columns(lane.rule.lineage[name]))].any(axis=1)
+        state = touched.state.take(np.concatenate([rows, gone]).astype(np.intp))
+        stamps = self._stamps(state)
+        newest = np.maximum(state.life, state.stamps[:, lane.reads].max(axis=1)) if len(lane.reads) else state.life.copy()
+        have = self.by.ledger.actual(lane.target.name, keys + gone_keys)
+        have = State(have.present, have.newest(), have.fence, have.hashes[:, lane.target_cell], have.stamps[:, lane.target_cell])
+        present = np.arange(count) < len(rows)
+        # A row that left the WHERE is still there; the moment it left counts as its delete.
+        life = np.where(present, state.life, newest)
+        want = Want(present=present, newest=newest, life=life, hashes=hashes, stamps=stamps, known=known)
+        for i, action in enumerate(self.actions, start=len(rows)):
+            if isinstance(action, SetCells) and have.present[i]:
+                self._mark(want, i, action)
+        return want, have
+
+    def _mark(self, want: Want, row: int, action: SetCells) -> None:
+        """`{ set = ... }` in place of a delete: the target row stays and gets these cells."""
+        want.present[row] = True
+        for name, value in action.set.items():
+            c = self.lane.cells.index(name)
+            text = pa.array([as_text(value)], pa.string())
+            want.hashes[row, c] = hash_column(self.lane.target.type(name), text, self.by.ledger.seed)[0]
+            want.known[row, c], want.stamps[row, c] = True, want.newest[row]
+
+    def _columns(self, names: Iterable[str]) -> npt.NDArray[np.intp]:
+        """Numbers of these columns in the images."""
+        wanted = set(names)
+        return np.array([i for i, name in enumerate(self.touched.images.column_names) if name in wanted], dtype=np.intp)
+
+    def _stamps(self, state: State) -> Int64s:
+        """Stamp of each target cell: the newest of the source cells it derives from. Shape (rows, lane cells)."""
+        out = np.empty((len(state), len(self.lane.cells)), dtype=np.int64)
+        for c, lineage in enumerate(self.lane.lineage):
+            cells = lineage[lineage != LIFE]
+            out[:, c] = state.stamps[:, cells].max(axis=1) if len(cells) else state.life
+            if len(cells) < len(lineage):
+                out[:, c] = np.maximum(out[:, c], state.life)
+        return out
+
+    # --- and what becomes of it
+
+    def _decide(self, rows: Rows, keys: list[bytes], values: pa.Table, want: Want, have: State) -> Proposal:
+        lane = self.lane
+        decision = resolve(want, have, lane.policies, empty=lane.empty, tie=self.tie)
+        if decision.hold.any() and self.agrees is not None:
+            self._agree(rows, keys, decision)
+        self._ask_again(rows[decision.incomplete])
+        self._lost(rows, keys, decision)
+        self._hold(rows, decision, have)
+        self._conflicts(rows, keys, decision, want, have)
+        writes = decision.op != NOTHING
+        if self.by.ledger.quarantine:
+            for row in rows[~writes & ~decision.incomplete].tolist():
+                self._release(row)
+        against = (decision.lost | decision.hold.any(axis=1)) & ~writes
+        self.intent.count(lane.name, decided_against=int(against.sum()))
+        self.intent.count(lane.name, equal=int((~writes & ~against & ~decision.incomplete).sum()))
+        chosen = np.flatnonzero(writes)
+        gone = len(rows) - values.num_rows
+        if gone:
+            values = pa.concat_tables([values, self._gone_values(keys[len(rows) - gone :])])
+        life = np.where(decision.op == INSERT, want.life, np.where(want.present, have.life, want.life))
+        everything = Proposal(
+            lane, rows, [self.touched.keys[i] for i in rows], keys, decision.op, decision.decided, values, want.hashes, want.stamps, life
+        )
+        return everything if len(chosen) == len(rows) else everything.take(chosen)
+
+    def _gone_values(self, keys: list[bytes]) -> pa.Table:
+        """Values of rows to delete: their key; of rows to mark, the cells that are set."""
+        named = row_keys.decode(keys, self.lane.rule.key, self.by.ledger.long_key)
+        cells = [action.set if isinstance(action, SetCells) else {} for action in self.actions]
+        columns = {
+            name: named.column(name)
+            if name in self.lane.rule.key
+            else pa.chunked_array([pa.array([as_text(cell.get(name)) for cell in cells], pa.string())])
+            for name in self.lane.rule.columns
+        }
+        return pa.table(columns)
+
+    def _agree(self, rows: Rows, keys: list[bytes], decision: Decision) -> None:
+        """A cell on which the opposite rule finds both sides equal is no difference: the map loses detail in this direction."""
+        held = np.flatnonzero(decision.hold.any(axis=1))
+        equal = self.agrees(self.lane, [self.touched.keys[i] for i in rows[held]], [keys[i] for i in held], decision.hold[held])  # type: ignore[misc]
+        decision.hold[held] &= ~equal
+
+    def _lost(self, rows: Rows, keys: list[bytes], decision: Decision) -> None:
+        if self.lane.link is None:
+            return
+        for i in np.flatnonzero(decision.lost).tolist():
+            ask = self.lane.link, keys[i]
+            self.intent.asks.setdefault(ask, self.touched.attempt(int(rows[i])) + 1 if self.touched.asked else 0)
+
+    def _hold(self, rows: Rows, decision: Decision, have: State) -> None:
+        held = decision.hold.any(axis=1)
+        for i in np.flatnonzero(held).tolist():
+            columns = [self.lane.cells[c] for c in np.flatnonzero(decision.hold[i]).tolist()]
+            key = row_keys.display(self.touched.keys[rows[i]], self.lane.source.identity, self.by.ledger.long_key)
+            record = {"key": key, "columns": columns, "since": self.by.now_us(), "why": "baseline" if self.tie else "policy"}
+            self.intent.held[self.lane.name, self.touched.keys[rows[i]]] = record
+        if self.by.ledger.held:
+            for row in rows[~held & have.present].tolist():
+                if (self.lane.name, self.touched.keys[row]) in self.by.ledger.held:
+                    self.intent.held[self.lane.name, self.touched.keys[row]] = None
+
+    def _conflicts(self, rows: Rows, keys: list[bytes], decision: Decision, want: Want, have: State) -> None:
+        """A conflict is a cell that both sides changed since they last agreed: it lost, or it was written over a change that its writer had not seen."""
+        if self.touched.asked or self.tie is not None:
+            return
+        for c, lineage in enumerate(self.lane.lineage):
+            cells = lineage[lineage != LIFE]
+            if len(cells) == 0:
+                continue
+            changed = self.touched.changed[np.ix_(rows, cells)].any(axis=1)
+            before = self.touched.before[np.ix_(rows, cells)].max(axis=1)
+            over = decision.decided[:, c] & (decision.op == UPDATE) & (have.stamps[:, c] > before) & (have.stamps[:, c] > 0)
+            conflict = np.flatnonzero(changed & (over | decision.lost_cells[:, c] | decision.hold[:, c]))
+            self.intent.count(self.lane.name, conflicts=len(conflict))
+            for i in conflict[:CONFLICTS_LISTED].tolist():
+                self.intent.conflicts.append(
+                    {
+                        "rule": self.lane.name,
+                        "key": row_keys.display(keys[i], self.lane.rule.key, self.by.ledger.long_key),
+                        "column": self.lane.cells[c],
+                        "policy": self.lane.policy_names[c],
+                        "winner": "held" if decision.hold[i, c] else "source" if decision.decided[i, c] else "target",
+                        "source_stamp": int(want.stamps[i, c]),
+                        "target_stamp": int(have.stamps[i, c]),
+                        "at": self.by.now_us(),
+                    }
+                )
+
+    def _ask_again(self, rows: Iterable[Any]) -> None:
+        for row in rows:
+            self.intent.asks[self.lane.name, self.touched.keys[row]] = self.touched.attempt(row) + 1 if self.touched.asked else 0
+            self.intent.count(self.lane.name, waiting=1)
+
+    def _quarantine(self, row: int, reason: str, what: str) -> None:
+        quarantine(self.by, self.intent, self.lane, self.touched.keys[row], reason, what, self.position)
+
+    def _release(self, row: int) -> None:
+        key = self.lane.name, self.touched.keys[row]
+        if key in self.by.ledger.quarantine:
+            self.intent.quarantined[key] = None
+
+    def _encode(self, values: pa.Table) -> list[bytes]:
+        columns = [values.column(c).combine_chunks() for c in self.lane.rule.key]
+        return [key or b"" for key in row_keys.encode(columns, self.intent.long_keys.__setitem__)]
+
+
+def quarantine(by: Proposer, intent: Intent, lane: Lane, key: bytes, reason: str, what: str, position: str) -> None:
+    """Sets a source row of a rule aside, with all a person needs to know."""
+    before = by.ledger.quarantine.get((lane.name, key))
+    intent.quarantined[lane.name, key] = {
+        "key": row_keys.display(key, lane.source.identity, by.ledger.long_key),
+        "reason": reason,
+        "what": what,
+        "since": before["since"] if before else by.now_us(),
+        "last": by.now_us(),
+        "attempts": (before["attempts"] if before else 0) + 1,
+        "position": position,
+    }
+    intent.count(lane.name, quarantined=1)
+
+
+def as_text(value: Any) -> str | None:
+    """Canonical text of a value written in the configuration."""
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return "t" if value else "f"
+    return str(value)
