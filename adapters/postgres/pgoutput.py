@@ -169,11 +169,7 @@ class Decoder:
         commit, xid, order = (values[:count].copy() for values in self._t)
         origin, batch, origins = self._own(count)
         transactions = Transactions(commit_us=commit, order=order, fence=self._widen(xid), origin=origin, batch=batch, origins=origins)
-        changes = tuple(
-            _joined(watched.table, watched.columns, segments)
-            for watched, segments in zip(self._watched, self._segments, strict=False)
-            if segments
-        )
+        changes = tuple(_joined(watched.table, watched.columns, segments) for watched, segments in zip(self._watched, self._segments, strict=False) if segments)
         out = Batch(
             system=self._system,
             high=position(self.order, self._system_id),
@@ -256,9 +252,7 @@ class Decoder:
             place = {name: n for n, name in enumerate(wanted)}
             for column in relation.columns:
                 slots.append(place.get(column.name, -1))
-                flags.append(
-                    scanner.KEY * column.key | scanner.COMPARED * (column.name in compared) | scanner.PADDED * (column.name in padded)
-                )
+                flags.append(scanner.KEY * column.key | scanner.COMPARED * (column.name in compared) | scanner.PADDED * (column.name in padded))
         self._relation_arrays: Any = tuple(np.array(values, dtype=np.int64) for values in (oids, tables, bases, counts))
         self._slots, self._flags = np.array(slots, dtype=np.int64), np.array(flags, dtype=np.uint8)
 

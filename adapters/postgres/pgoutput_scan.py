@@ -160,9 +160,7 @@ def _tuple(
 
 
 @nb.njit(cache=True, nogil=True)
-def _moved(
-    raw: Bytes, columns: int, base: int, slots: Ints, flags: Bytes, wanted: int, old: int, new: int, starts: Ints, lengths: Ints
-) -> bool:
+def _moved(raw: Bytes, columns: int, base: int, slots: Ints, flags: Bytes, wanted: int, old: int, new: int, starts: Ints, lengths: Ints) -> bool:
     """Whether a column with the flag `wanted` differs between the old and the new row, where both are known."""
     for k in range(columns):
         slot = slots[base + k]

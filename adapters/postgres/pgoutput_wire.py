@@ -109,7 +109,7 @@ class Wire(ABC):
         return Transient("the connection to the server was lost", where=self.where, fix="it is tried again by itself")
 
 
-class Busy(Exception):  # noqa: N818 - a state, told to the caller who tries again
+class Busy(Exception):
     """The slot is in use by another connection."""
 
 

@@ -29,7 +29,7 @@ _LOCK_SECONDS = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Names:
-    """Publication (of one database) and slot (of one server: so the system's name is part of it)."""
+    """Publication (belongs to a database) and slot (belongs to the whole server, so the database is part of its name)."""
 
     publication: str
     slot: str
@@ -47,10 +47,10 @@ class Server:
     next_xid: int
 
 
-def names(system: str, rule_set: str, options: Mapping[str, object]) -> Names:
+def names(system: str, rule_set: str, options: Mapping[str, object], database: str) -> Names:
     """Options `publication` and `slot` win over the defaults. Raises Terminal for a slot name that PostgreSQL does not take."""
     publication = str(options.get("publication") or _clean(f"syncline_{rule_set}"))
-    slot = str(options.get("slot") or _clean(f"syncline_{rule_set}_{system}"))
+    slot = str(options.get("slot") or _clean(f"syncline_{rule_set}_{system}_{database}"))
     if not re.fullmatch(r"[a-z0-9_]{1,63}", slot):
         raise Terminal(f'"{slot}" cannot be the name of a slot', where=f"systems.{system}.slot", fix="use lower-case letters, digits and _")
     return Names(publication=publication, slot=slot)
@@ -217,9 +217,7 @@ def _published(connection: Connection, where: str, server: Server, publication: 
         fix = f"ALTER PUBLICATION {name} SET (publish = 'insert, update, delete, truncate')"
         raise Terminal(f'publication "{publication}" leaves some kinds of changes out', where=where, fix=fix)
     filtered = "rowfilter IS NOT NULL" if server.version >= 15 else "false"
-    rows = query(
-        connection, f"SELECT schemaname, tablename, {filtered} FROM pg_publication_tables WHERE pubname = {quote(publication)}", where
-    )
+    rows = query(connection, f"SELECT schemaname, tablename, {filtered} FROM pg_publication_tables WHERE pubname = {quote(publication)}", where)
     for schema, table, with_filter in rows:
         if with_filter and table != CHECKPOINT:
             shown = identifier(schema, table)

@@ -39,16 +39,16 @@ class PostgresSource:
 
     def prepare(self, watched: Sequence[Watched]) -> Position:
         """See the port. The position of a new slot is its consistent point, of an existing one what we confirmed last."""
-        chosen = slot.names(self._name, self._rule_set, self._options)
         with connect(self._url, system=self._name, replication=True) as connection:
-            return slot.prepare(connection, self._name, watched, chosen)
+            return slot.prepare(connection, self._name, watched, self._names(connection))
 
     def open(self, watched: Sequence[Watched], position: Position) -> None:
         """See the port. Waits some seconds for a slot that an earlier connection of ours still holds."""
         self.close()
-        chosen = slot.names(self._name, self._rule_set, self._options)
         connection = connect(self._url, system=self._name, replication=True)
+        wire: Wire | None = None
         try:
+            chosen = self._names(connection)
             server = slot.identify(connection, self._where)
             slot.check_resume(connection, self._name, watched, chosen, position, server)
             self._decoder = Decoder(
@@ -67,7 +67,7 @@ class PostgresSource:
             wire = self._wire_for(connection)
             self._start(wire, server.version, chosen, position)
         except BaseException:
-            connection.close()
+            connection.close() if wire is None else wire.close()
             raise
         self._wire = wire
         self._high = self._acknowledged = self._told = position.order
@@ -118,6 +118,9 @@ class PostgresSource:
             except (Transient, Terminal):
                 pass
             wire.close()
+
+    def _names(self, connection: Connection) -> slot.Names:
+        return slot.names(self._name, self._rule_set, self._options, connection.info.dbname)
 
     def _opened(self) -> Wire:
         if self._wire is None:
