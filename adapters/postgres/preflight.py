@@ -147,7 +147,7 @@ def _log(where: str, url: str, system: str, server: _Server) -> Iterator[Problem
 
 
 def _slot(connection: Connection, where: str, server: _Server, system: str, rule_set: str, options: Mapping[str, object]) -> Iterator[Problem]:
-    name = slot.names(system, rule_set, options).slot
+    name = slot.names(system, rule_set, options, connection.info.dbname).slot
     free_slots, free_senders, active, status, plugin, database = _one(connection, "slot_facts", {"slot": name})
     if plugin is None and free_slots <= 0:
         yield _problem(
@@ -184,7 +184,7 @@ def _publication(
     read: Sequence[Watched],
 ) -> Iterator[Problem]:
     """We create and extend the publication ourselves where we may; else a person has to run the SQL."""
-    name = slot.names(system, rule_set, options).publication
+    name = slot.names(system, rule_set, options, connection.info.dbname).publication
     row = connection.execute(statement("publication_facts"), {"publication": name}).fetchone()
     published = set(connection.execute(statement("publication_tables"), {"publication": name}).fetchall()) if row else set()
     wanted = [watched.table.name for watched in read]
