@@ -35,8 +35,11 @@ class Reconciled:
 def reconcile(syncline: Syncline) -> Reconciled:
     """Failed when a command cannot do its work."""
     code, said = syncline.call("reconcile", "--json", good=(EQUAL, DIFFERENT, 3))
-    document = json.loads(said)
-    quarantine = syncline.ask("quarantine", "list", good=(0, 1))
+    return judge(code, json.loads(said), syncline.ask("quarantine", "list", good=(0, 1)))
+
+
+def judge(code: int, document: dict[str, Any], quarantine: list[dict[str, Any]]) -> Reconciled:
+    """A difference is explained when its record stands in quarantine, under whichever of the two directions."""
     aside = {record for row in quarantine for record in _values(row["key"])}
     rows = document.get("rows", [])
     unexplained = [
