@@ -16,7 +16,7 @@ from engine.mapping.evaluator import Evaluator
 from engine.mapping.lookups import Lookup
 from engine.model.schema import TableName
 from engine.ports import Reader
-from engine.reconcile.confirm import Aside, Confirmation
+from engine.reconcile.confirm import PAUSES, Aside, Confirmation
 from engine.reconcile.judge import Subject, opposite, siblings
 from engine.reconcile.keytext import split_key
 from engine.reconcile.reading import Plan, plan_tables, read_all
@@ -58,6 +58,7 @@ def compare(
     running: Callable[[], bool] = lambda: False,
     folder: Path | None = None,
     progress: Progress | None = None,
+    pauses: Sequence[float] = PAUSES,
 ) -> Report:
     """Compares the rules of `subjects`. readers: per system. folder: where a temporary folder for DuckDB is made.
 
@@ -80,7 +81,8 @@ def compare(
                 raise next(iter(failed.tables.values()))
             keys = aside(subjects)
             space.classify(*keys())
-            resolved = Confirmation(space, evaluator, readers, plans, seed, keys, running).run() if not failed.tables else 0
+            second = Confirmation(space, evaluator, readers, plans, seed, keys, running, pauses, failed.numbers(subjects))
+            resolved = second.run()
             return _report(space, plans, failed, resolved, time.monotonic() - started)
         finally:
             space.close()
@@ -92,11 +94,16 @@ class _Failed:
     def __init__(self) -> None:
         self.tables: dict[TableName, SynclineError] = {}
 
-    def of(self, subject: Subject) -> SynclineError | None:
-        return self.tables.get(subject.rule.source.name) or self.tables.get(subject.rule.target.name)
+    def of(self, subjects: Sequence[Subject], i: int) -> SynclineError | None:
+        rules = [subjects[i].rule, *[subjects[s].rule for s in siblings(subjects, i)]]
+        names = [name for rule in rules for name in (rule.source.name, rule.target.name)]
+        return next((self.tables[name] for name in names if name in self.tables), None)
+
+    def numbers(self, subjects: Sequence[Subject]) -> list[int]:
+        return [i for i in range(len(subjects)) if self.of(subjects, i) is not None]
 
     def all_of(self, subjects: Sequence[Subject]) -> bool:
-        return all(self.of(s) is not None for s in subjects if s.selected)
+        return all(self.of(subjects, i) is not None for i, s in enumerate(subjects) if s.selected)
 
 
 @contextlib.contextmanager
@@ -117,10 +124,10 @@ def _load(space: Workspace, reader: Reader, plan: Plan, chunk_rows: int, progres
 def _report(space: Workspace, plans: Sequence[Plan], failed: _Failed, resolved: int, seconds: float) -> Report:
     rules: dict[str, RuleFinding] = {}
     rows: list[RowFinding] = []
-    problems = [f"{s.rule.name}: {failed.of(s)}" for s in space.subjects if s.selected and failed.of(s)]
+    problems = [f"{space.subjects[i].rule.name}: {failed.of(space.subjects, i)}" for i in failed.numbers(space.subjects)]
     identities = {plan.table.name: plan.identity for plan in plans}
     for i, subject in enumerate(space.subjects):
-        if not subject.selected or failed.of(subject):
+        if not subject.selected or failed.of(space.subjects, i):
             continue
         listed = list(_rows(space, i, identities[subject.rule.source.name]))
         rules[subject.rule.name] = _counts(space, i, len(listed))

@@ -24,17 +24,20 @@ Aside = Callable[[], tuple[Keys, Keys]]
 
 _SLICE = 20_000
 _FETCH = 5_000
-_PAUSES = (0.25, 0.5, 1.0, 2.0, 2.0)
+PAUSES = (0.25, 0.5, 1.0, 2.0, 2.0)
+"""Seconds before each further look while the daemon runs."""
+
 _PATIENCE_ROWS = 50_000
 """More differences than this are no changes on their way: one second look is enough."""
 
 
 class Confirmation:
-    """Reads the doubted rows of `first` again and writes into it what became of them."""
+    """Reads the doubted rows of `first` again and writes into it what became of them. skip: numbers of rules that cannot be judged."""
 
     def __init__(
         self, first: Workspace, evaluator: Evaluator, readers: Mapping[str, Reader], plans: Sequence[Plan], seed: int, aside: Aside,
-        running: Callable[[], bool], sleep: Callable[[float], None] = time.sleep,
+        running: Callable[[], bool], pauses: Sequence[float] = PAUSES,
+        skip: Sequence[int] = (),
     ) -> None:
         self._first = first
         self._evaluator = evaluator
@@ -43,7 +46,8 @@ class Confirmation:
         self._seed = seed
         self._aside = aside
         self._running = running
-        self._sleep = sleep
+        self._pauses = pauses
+        self._skip = skip
 
     def run(self) -> int:
         """The number of rows that were different at first and are not now. Raises what the readers raise."""
@@ -51,11 +55,11 @@ class Confirmation:
         if before == 0:
             return 0
         self._look_again()
-        for pause in _PAUSES:
+        for pause in self._pauses:
             left = self._different()
             if left == 0 or left > _PATIENCE_ROWS or not self._running():
                 break
-            self._sleep(pause)
+            time.sleep(pause)
             self._look_again()
         return max(0, before - self._different())
 
@@ -63,7 +67,7 @@ class Confirmation:
         return sum(len(self._keys(i, DIFFERENT)) for i in self._selected())
 
     def _selected(self) -> list[int]:
-        return [i for i, subject in enumerate(self._first.subjects) if subject.selected]
+        return [i for i, subject in enumerate(self._first.subjects) if subject.selected and i not in self._skip]
 
     def _keys(self, i: int, classes: Iterable[Class]) -> list[str]:
         codes = ", ".join(str(int(c)) for c in classes)

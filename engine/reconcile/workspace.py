@@ -165,9 +165,7 @@ class Workspace:
                                fix="this is a defect of reconcile; report it with the rule and the schemas")
 
     def _one(self, sql: str) -> tuple[int, ...]:
-        row = self.db.execute(sql).fetchone()
-        assert row is not None
-        return tuple(int(v) for v in row)
+        return tuple(int(v) for v in self.db.execute(sql).fetchall()[0])
 
     def _classify(self, i: int, quarantined: Iterable[str], held: Iterable[str]) -> None:
         run = self.db.execute
