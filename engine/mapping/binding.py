@@ -56,15 +56,20 @@ class Binder:
             found[number] = ResolvedJoin(lookup=join.lookup, inner=join.inner, equalities=join.equalities, many=bool(twice))
         return found
 
-    def type_of(self, value: Resolved, column: str = "", *, condition: bool = False) -> str | None:
-        """DuckDB's type of an expression; None, with the finding told, when DuckDB refuses it. condition: it has to be true or false."""
+    def check_condition(self, where: Resolved) -> None:
+        """Tells when WHERE is neither true nor false."""
+        found = self.type_of(where, before="WHERE: ")
+        if found not in (None, "BOOLEAN", '"NULL"'):
+            self._findings.error(f"WHERE gives {found}, not true or false", "write a comparison, as in a.column = 'x'")
+
+    def type_of(self, value: Resolved, column: str = "", *, before: str = "") -> str | None:
+        """DuckDB's type of an expression; None, with the finding told after the words `before`, when DuckDB refuses it."""
         writer = QueryWriter(source=self._source, joins=self._joins, outputs=(Computed(column=column, value=value),), where=None)
-        text = f"(({value.sql}) AND TRUE)" if condition else f"({value.sql})"
         try:
-            self._connection.execute(f"SELECT {text} AS v FROM {writer.typed()}{writer.joined()} LIMIT 0")
+            self._connection.execute(f"SELECT ({value.sql}) AS v FROM {writer.typed()}{writer.joined()} LIMIT 0")
             return str(self._connection.description[0][1])
         except duckdb.Error as error:
-            self._tell(error, "WHERE: " if condition else "", column, [value])
+            self._tell(error, before, column, [value])
             return None
 
     def runs(self, query: Query) -> bool:

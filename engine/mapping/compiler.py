@@ -93,6 +93,8 @@ class _Compiler:
         self._adapters = adapters
         self._findings = findings
         self._joined = [self._lookup(join.lookup) for join in statement.joins]
+        self._unclear = False
+        """Which target columns the SELECT names is not known."""
         self._scope = Scope(statement, source, self._joined, findings)
 
     def compile(self, key: Sequence[str]) -> CompiledRule | None:
@@ -109,7 +111,7 @@ class _Compiler:
         if bound is None:
             return None
         if where is not None:
-            binder.type_of(where, condition=True)
+            binder.check_condition(where)
         outputs: list[tuple[Output, Computed | None]] = []
         for entry in selected:
             output = self._output(entry, bound, binder, entry.target is not None and entry.target.name in key)
@@ -157,8 +159,9 @@ class _Compiler:
     def _where(self) -> Resolved | None:
         if self._statement.where is None:
             return None
-        check_functions(self._statement.where, self._findings)
-        return self._scope.resolve(self._statement.where)
+        sound = check_functions(self._statement.where, self._findings)
+        where = self._scope.resolve(self._statement.where)
+        return where if sound else None
 
     def _selected(self) -> list[_Selected]:
         found: list[_Selected] = []
@@ -174,20 +177,23 @@ class _Compiler:
         for projection in self._statement.projections:
             node = projection.piece.node
             if isinstance(node, exp.Star):
+                self._unclear = True
                 self._findings.error("SELECT * is not possible in a rule", "name the columns, or write a.* with the table's alias")
             elif isinstance(node, exp.Column) and node.is_star:
-                columns = self._scope.star(node) if not node.this.args else None
+                columns = self._scope.star(node) if not any(node.this.args.values()) else None
                 if columns is None:
+                    self._unclear = True
                     self._findings.error("a * stands where it cannot be read", "write a.* with the table's alias, or name the columns")
                 yield from columns or ()
             else:
                 if not projection.name:
+                    self._unclear = True
                     text = self._statement.sql[projection.piece.start : projection.piece.end]
                     self._findings.error(f"the expression {text} has no name", "write AS and the name of the target column after it")
                     continue
-                check_functions(projection.piece, self._findings, projection.name)
+                sound = check_functions(projection.piece, self._findings, projection.name)
                 value = self._scope.resolve(projection.piece, projection.name)
-                if value is not None:
+                if value is not None and sound:
                     yield projection.name, value
 
     # -- the target
@@ -223,16 +229,11 @@ class _Compiler:
                     self._findings.error(
                         f"the key column {column.name} is not in the SELECT", f"add an expression AS {column.name}", column=column.name
                     )
-        if names and not any(set(unique) <= set(names) for unique in self._target.unique) and not self._findings.failed:
-            self._findings.warning(
-                f"{self._target.name} has no unique index over the key ({', '.join(names)})",
-                "add one, so that no second row can take the same key",
-            )
         return names
 
     def _tried(self, name: str) -> bool:
-        """The SELECT has an entry for the column, though with a mistake that has been told."""
-        return any(projection.name.lower() == name.lower() for projection in self._statement.projections)
+        """The SELECT has, or may have, an entry for the column, though with a mistake that has been told."""
+        return self._unclear or any(projection.name.lower() == name.lower() for projection in self._statement.projections)
 
     def _supplied(self, selected: Sequence[_Selected]) -> None:
         written = {entry.target.name for entry in selected if entry.target}
@@ -277,8 +278,9 @@ class _Compiler:
             return None
         self._warn(fitted, name)
         lineage = self._in_order(set(entry.value.columns) | _join_columns(entry.value.joins, joins))
-        refuse_null = (is_key or not target.nullable) and (bare is None or bare.nullable)
-        output = Output(column=target, direct=bare.name if bare else "", steps=fitted.steps, lineage=lineage, refuse_null=refuse_null)
+        output = Output(
+            column=target, direct=bare.name if bare else "", steps=fitted.steps, lineage=lineage, refuse_null=is_key or not target.nullable
+        )
         return output, None if bare else Computed(column=target.name, value=entry.value, type=duckdb_type)
 
     def _target_system(self) -> str:

@@ -43,8 +43,9 @@ def _known() -> Mapping[str, _Function]:
     return {name: _Function(aggregate, steady) for name, aggregate, steady in rows}
 
 
-def check_functions(piece: Piece, findings: Findings, column: str = "") -> None:
-    """Tells of aggregates, of functions that give another value each time, and of what comes with a later version."""
+def check_functions(piece: Piece, findings: Findings, column: str = "") -> bool:
+    """Tells of aggregates, of functions that give another value each time, and of what comes with a later version. True when there is none."""
+    before = len(findings.problems)
     for token, after in zip(piece.tokens, piece.tokens[1:], strict=False):
         name = token.text.lower()
         if after.token_type is not TokenType.L_PAREN or token.token_type in (TokenType.STRING, TokenType.NUMBER):
@@ -63,3 +64,4 @@ def check_functions(piece: Piece, findings: Findings, column: str = "") -> None:
     for node in piece.node.find_all(exp.Anonymous):
         if node.name.lower() == "age" and len(node.expressions) == 1:
             findings.error("age() of one argument gives another value each day", _OTHERWISE, column=column)
+    return len(findings.problems) == before
