@@ -20,7 +20,7 @@ from adapters import copytext
 from adapters.postgres.connection import Connection, connect, lost, wrap
 from adapters.postgres.schema import addresses_one, key_type, quoted, quoted_table, read_table
 from adapters.postgres.statements import statement
-from engine.errors import Poison, Terminal
+from engine.errors import Poison, SynclineError, Terminal
 from engine.model.batch import Chunk, Position
 from engine.model.schema import Table
 from engine.model.types import Kind
@@ -111,7 +111,7 @@ class PostgresReader:
                 is_new = False
             try:
                 return work(held)
-            except psycopg.Error as error:
+            except (psycopg.Error, SynclineError) as error:
                 if lost(held):
                     self.close()
                     if not is_new:
@@ -121,7 +121,7 @@ class PostgresReader:
                 failure = wrap(error, where)
                 if isinstance(failure, Poison):  # a refused row is a matter of writing; here the question itself was wrong
                     failure = Terminal(failure.what, where=where, fix="check the key columns of the rule against the table")
-                raise failure from error
+                raise failure from (error.__cause__ if failure is error else error)
             except BaseException:
                 _leave_transaction(held)
                 raise
@@ -194,8 +194,8 @@ def _array_text(values: pa.Array) -> str:
     return '{"' + joined[0].as_py() + '"}' if len(escaped) else "{}"
 
 
-class _Enough(Exception):  # noqa: N818 - a signal, not a failure
-    pass
+class _Enough(Exception):
+    """Ends a COPY early; a signal, not a failure."""
 
 
 def _copy_out(connection: Connection, query: str, columns: Sequence[str], bytes_at_most: int | None = None) -> tuple[pa.Table, bool]:
