@@ -329,7 +329,9 @@ class Decoder:
                 self._streams.setdefault(xid, Streamed())
                 self._open_stream = xid
             elif kind == b"c":
-                xid, _, _, end, committed = struct.unpack("!IBQQq", body)
+                xid, _, _, end, committed = struct.unpack("!IBQqq", body)
+                if end < 0 or not 0 <= committed + _POSTGRES_EPOCH_US < 1 << 63:
+                    raise Terminal(f"the log cannot be read: {scanner.REASONS[scanner.RANGE]}", where=self._system)
                 self._replay(xid, end, committed + _POSTGRES_EPOCH_US)
                 self._raw = raw
             elif kind == b"A":

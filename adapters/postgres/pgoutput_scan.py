@@ -22,18 +22,8 @@ STATE_LENGTH = 16
 
 # Why `scan` stopped. Negative: the message at the returned index is malformed.
 DONE, FULL, GROW, RELATION, TRUNCATE, STREAM, TWO_PHASE = 0, 1, 2, 3, 4, 5, 6
-SHORT, UNKNOWN_KIND, OUTSIDE, NO_RELATION, COLUMN_COUNT, BINARY, TUPLE_KIND, ORDER, ENVELOPE, TRAILING = (
-    -1,
-    -2,
-    -3,
-    -4,
-    -5,
-    -6,
-    -7,
-    -8,
-    -9,
-    -10,
-)
+SHORT, UNKNOWN_KIND, OUTSIDE, NO_RELATION, COLUMN_COUNT, BINARY = -1, -2, -3, -4, -5, -6
+TUPLE_KIND, ORDER, ENVELOPE, TRAILING, RANGE = -7, -8, -9, -10, -11
 
 REASONS = {
     SHORT: "a message ends before its content",
@@ -46,6 +36,7 @@ REASONS = {
     ORDER: "a begin or commit that does not fit the one before",
     ENVELOPE: "a message outside of the replication protocol",
     TRAILING: "a message goes on after its content",
+    RANGE: "a place or a time that cannot be",
 }
 
 # Flags of a column: part of the log key; compared to see whether a row with full old values changed its key; blanks are cut.
@@ -334,6 +325,9 @@ def scan(
             t_order[n] = _int(raw, at, 8)
             t_commit[n] = _int(raw, at + 8, 8) + _POSTGRES_EPOCH_US
             t_xid[n] = _int(raw, at + 16, 4)
+            if t_commit[n] < 0:
+                state[STOP] = RANGE
+                return i
             state[IN_TXN] = 1
             state[TXN_SEQ] = state[SEQ]
         elif kind == 67:  # C
@@ -345,6 +339,9 @@ def scan(
                 return i
             state[IN_TXN] = 0
             state[COMMIT_END] = _int(raw, at + 9, 8)
+            if state[COMMIT_END] < 0:
+                state[STOP] = RANGE
+                return i
             t_order[state[TXNS]] = state[COMMIT_END]
             if state[SEQ] > state[TXN_SEQ]:
                 state[TXNS] += 1
