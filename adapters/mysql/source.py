@@ -22,10 +22,10 @@ from pymysql.constants import COMMAND
 
 from adapters.mysql import gtid
 from adapters.mysql.binlog.decoder import Decoder
-from adapters.mysql.binlog.field import UUID_ORDER
 from adapters.mysql.binlog.layout import Wanted, marker
 from adapters.mysql.connection import connect, is_mariadb, parse_url, version, wrap
-from adapters.mysql.schema import Described, describe
+from adapters.mysql.reader import log_end
+from adapters.mysql.schema import Described, data_type, describe
 from engine.errors import SynclineError, Terminal, Transient
 from engine.model.batch import Batch, Position
 from engine.ports import Watched
@@ -73,7 +73,7 @@ class MySqlSource:
             if settings.get("binlog_format", "ROW").upper() != "ROW":
                 what = f"binlog_format is {settings['binlog_format']}, so the log does not hold rows"
                 raise self._terminal(what, "SET GLOBAL binlog_format = ROW, and set it in the server's configuration")
-            end = end_of_log(asking)
+            end = log_end(asking, self._name)
             self._may_read()
         except pymysql.MySQLError as error:
             raise self._right(error) from error
@@ -103,13 +103,14 @@ class MySqlSource:
                 self._rule_set,
                 watched=[Wanted.of(item) for item in watched],
                 marker=marker(default, MARKER_TABLE),
+                described={(w.table.name.schema, w.table.name.table): self._as_checked(w) for w in watched},
                 catalogue=self._catalogue,
                 charsets=_charsets(asking),
                 mariadb=mariadb,
                 checksum=checksum,
                 start=position,
                 rows=self._rows,
-                uuid_order=UUID_ORDER["swapped"],
+                old_uuid=mariadb and _old_uuid(version(asking)),
             )
             self._measure_clock()
             self._dump = self._request(mariadb, checksum, file, offset, state)
@@ -295,7 +296,19 @@ class MySqlSource:
         return self._asking
 
     def _catalogue(self, database: str, table: str) -> tuple[Described, ...]:
-        return self._asked(lambda connection: describe(connection, database, table))
+        found: tuple[Described, ...] = self._asked(lambda connection: describe(connection, database, table))
+        return found
+
+    def _as_checked(self, watched: Watched) -> tuple[Described, ...]:
+        """The columns now; they must be those that the rules were checked against."""
+        name = watched.table.name
+        found = self._catalogue(name.schema, name.table)
+        types = {column.name: data_type(column) for column in found}
+        for column in watched.columns:
+            if types.get(column) != watched.table.column(column).type:
+                what = f"column {column} was changed while we started"
+                raise Terminal(what, where=str(name), fix="start again, so that the rules are checked against the table as it is")
+        return found
 
     def _asked(self, ask: Callable[[pymysql.Connection], Any]) -> Any:
         """The answer of `ask`, with a new connection when the old one was closed for being idle."""
@@ -324,28 +337,21 @@ class MySqlSource:
         self._clock_at = time.monotonic()
 
 
-def end_of_log(connection: pymysql.Connection) -> Position:
-    """The end of the server's log now, with its GTID state. Driver errors pass; Terminal when the server keeps no log."""
-    mariadb = is_mariadb(connection)
-    newer = not mariadb and version(connection) >= (8, 2, 0)
-    found = _rows(connection, "SHOW BINARY LOG STATUS" if newer else "SHOW MASTER STATUS")
-    if not found:
-        raise Terminal("the server keeps no binary log", fix="set log_bin in the server's configuration and restart it")
-    file, offset = _str(found[0][0]), int(found[0][1])
-    if mariadb:
-        ((state,),) = _rows(connection, f"SELECT BINLOG_GTID_POS('{file}', {offset})")
-    else:
-        # the column names the set at exactly this place
-        state = found[0][4] if len(found[0]) > 4 else ""
-    return gtid.position(file, offset, _str(state or "").replace("\n", ""))
+def _old_uuid(release: tuple[int, int, int]) -> bool:
+    """Whether MariaDB stores UUIDs in swapped order (MDEV-29959)."""
+    fixed = {(10, 10): 6, (10, 11): 5, (11, 0): 3, (11, 1): 2}
+    series = release[:2]
+    return release[2] < fixed[series] if series in fixed else series < (10, 10)
 
 
 def _charsets(connection: pymysql.Connection) -> dict[int, str]:
     """Character set by collation number."""
-    found = {int(number): _str(charset) for charset, number in _rows(connection, "SELECT CHARACTER_SET_NAME, ID FROM information_schema.COLLATIONS") if number is not None and charset is not None}
-    with contextlib.suppress(pymysql.MySQLError):
-        sql = "SELECT CHARACTER_SET_NAME, ID FROM information_schema.COLLATION_CHARACTER_SET_APPLICABILITY"
-        found |= {int(number): _str(charset) for charset, number in _rows(connection, sql) if number is not None}
+    found: dict[int, str] = {}
+    for table in ("COLLATIONS", "COLLATION_CHARACTER_SET_APPLICABILITY"):
+        # only newer servers of MariaDB have numbers in the second one, which lists more
+        with contextlib.suppress(pymysql.MySQLError):
+            pairs = _rows(connection, f"SELECT ID, CHARACTER_SET_NAME FROM information_schema.{table}")
+            found |= {int(number): _str(charset) for number, charset in pairs if number is not None and charset is not None}
     return found
 
 

@@ -6,7 +6,7 @@ Bytes lie in one buffer that rows point into until their batch is taken. Events 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,6 @@ from adapters.mysql.binlog import event as e
 from adapters.mysql.binlog import stream as s
 from adapters.mysql.binlog import table_map as t
 from adapters.mysql.binlog.assemble import Assembler, Emptied, empty
-from adapters.mysql.binlog.field import UUID_ORDER
 from adapters.mysql.binlog.layout import Layout, Wanted, layout
 from adapters.mysql.binlog.statement import Kind, effect
 from adapters.mysql.schema import Described
@@ -33,9 +32,9 @@ _COMPRESSED = range(e.WRITE_ROWS_COMPRESSED_V1, e.DELETE_ROWS_COMPRESSED + 1)
 
 
 class Decoder:
-    """rule_set: whose markers are ours. marker: the checkpoint table. charsets: character set by collation number.
-    checksum: whether events before the first format description have one. start: where reading begins. rows, size: when a batch is full, the rows by
-    what rows took so far, the size in bytes of row events."""
+    """rule_set: whose markers are ours. marker: the checkpoint table. described: columns of the watched tables as reading begins. charsets:
+    character set by collation number. checksum: whether events before the first format description have one. start: where reading begins. rows, size:
+    when a batch is full, the rows by what rows took so far, the size in bytes of row events. old_uuid: see `layout`."""
 
     def __init__(
         self,
@@ -44,6 +43,7 @@ class Decoder:
         *,
         watched: Sequence[Wanted],
         marker: Wanted,
+        described: Mapping[tuple[str, str], tuple[Described, ...]],
         catalogue: Catalogue,
         charsets: dict[int, str],
         mariadb: bool,
@@ -51,15 +51,15 @@ class Decoder:
         start: Position,
         rows: int = 10_000,
         size: int = 16 << 20,
-        uuid_order: tuple[int, ...] = UUID_ORDER["swapped"],
+        old_uuid: bool = False,
     ) -> None:
         self.system = system
         self._wanted = {(want.database.lower(), want.table.lower()): want for want in (*watched, marker)}
         self._watched = {(want.database, want.table) for want in watched}
         self._catalogue = catalogue
-        self._described: dict[tuple[str, str], tuple[Described, ...]] = {}
+        self._described = dict(described)
         self._charsets = charsets
-        self._uuid_order = uuid_order
+        self._old_uuid = old_uuid
         self._assembler = Assembler(system, rule_set)
         self._mariadb = mariadb
         self._gtids: gtid.MySqlGtids | None = None
@@ -89,7 +89,7 @@ class Decoder:
         self.log_file = ""
         self._rows, self._size = rows, size
         self._state[s.CHECKSUM] = 4 if checksum else 0
-        self._state[s.LIMIT] = min(64 << 10, size)
+        self._state[s.LIMIT] = min(rows * 24, size)
         self._state[s.SEQUENCE] = -1
         self.described = False
         self._start = start
@@ -120,7 +120,7 @@ class Decoder:
         """Where the next bytes go; say with `feed` how many came."""
         if len(self._buffer) - self._end < _LEAST_ROOM:
             self._make_room()
-        return memoryview(self._buffer)[self._end :]
+        return self._buffer.data[self._end :]
 
     def _make_room(self) -> None:
         used = self._used()
@@ -397,7 +397,7 @@ class Decoder:
             slot = self._slots.get(body[6:], -1)
             if slot < 0:
                 parsed = t.table_map(body)
-                self._layouts.append(layout(wanted, parsed, self._columns(wanted, parsed), self._charsets, self._uuid_order))
+                self._layouts.append(layout(wanted, parsed, self._columns(wanted, parsed), self._charsets, self._old_uuid))
                 slot = self._slots[body[6:]] = len(self._layouts) - 1
         start, end = self._maps_end, self._maps_end + len(body)
         if end > len(self._maps):
@@ -499,7 +499,7 @@ class Decoder:
         changes = sum(len(part) for part in batch.changes)
         if changes:
             size = int((spans[:, s.END] - spans[:, s.START]).sum())
-            self._state[s.LIMIT] = min(max(self._rows * size // changes, 4096), self._size)
+            self._state[s.LIMIT] = min(max(self._rows * size // changes, 1024), self._size)
         return batch
 
     def _taken(self, count: int, txn_count: int) -> None:

@@ -46,7 +46,9 @@ _BLOBS = {t.BLOB, t.TINY_BLOB, t.MEDIUM_BLOB, t.LONG_BLOB}
 _STRINGS = {t.STRING, t.VARCHAR, t.VAR_STRING} | _BLOBS
 _COMPRESSED = {t.BLOB_COMPRESSED, t.VARCHAR_COMPRESSED}
 _BINARY = _STRINGS | _COMPRESSED | {t.GEOMETRY, t.VECTOR}
-UUID_ORDER = {"swapped": (12, 13, 14, 15, 10, 11, 8, 9, 6, 7, 0, 1, 2, 3, 4, 5), "plain": tuple(range(16))}
+UUID_PLAIN = tuple(range(16))
+UUID_SWAPPED = (12, 13, 14, 15, 10, 11, 8, 9, 6, 7, 0, 1, 2, 3, 4, 5)
+"""Which stored byte is the k-th of the text. Swapped until MariaDB 10.11.5, and in tables from then (MDEV-29959): type `uuid /* old */`."""
 _LIMIT = 2**31 - 1
 
 
@@ -254,7 +256,7 @@ def _inet6(data: bytes) -> bytes:
 
 
 def _column_inflate(data: bytes) -> bytes:
-    """MariaDB's compressed column: a byte 0 and the plain value, or method << 4 | flags | bytes of the size, the size (low byte first), then raw
+    """MariaDB's compressed column: a byte 0 and the plain value, or method << 4 | flags | bytes of the size, the size (high byte first), then raw
     deflate data or zlib's (sql/field_comp.cc)."""
     if not data:
         return b""
@@ -264,7 +266,7 @@ def _column_inflate(data: bytes) -> bytes:
         raise ValueError("unknown compression")
     skip = 1 + (data[0] & 7)
     unpacker = zlib.decompressobj(-15 if data[0] & 8 else 15)
-    size = int.from_bytes(data[1:skip], "little")
+    size = int.from_bytes(data[1:skip], "big")
     try:
         text = unpacker.decompress(data[skip:], size + 1)
     except zlib.error as wrong:

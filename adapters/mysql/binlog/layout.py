@@ -13,7 +13,7 @@ import numpy as np
 
 from adapters.mysql.binlog import table_map as t
 from adapters.mysql.binlog.charset import UTF8
-from adapters.mysql.binlog.field import INT_SIZE, UUID_ORDER, Field, field, storage
+from adapters.mysql.binlog.field import INT_SIZE, UUID_PLAIN, UUID_SWAPPED, Field, field, storage
 from adapters.mysql.binlog.rows import Int32s
 from adapters.mysql.schema import Described
 from engine.errors import Terminal
@@ -102,9 +102,9 @@ def layout(
     logged: t.TableMap,
     described: Sequence[Described],
     charsets: Mapping[int, str],
-    uuid_order: tuple[int, ...] = UUID_ORDER["swapped"],
+    old_uuid: bool = False,
 ) -> Layout:
-    """Terminal, with what changed, when the log's table does not have the wanted columns."""
+    """old_uuid: the server stores all UUIDs in swapped order. Terminal, with what changed, when the log's table does not have the wanted columns."""
     where = f"{wanted.database}.{wanted.table}"
     names = _names(logged, described, where)
     places = {name.lower(): place for place, name in enumerate(names)}
@@ -125,6 +125,8 @@ def layout(
         if column.type in (t.TIME, t.DATETIME, t.TIMESTAMP) and kind.fraction:
             fix = f"SET GLOBAL mysql56_temporal_format = ON; ALTER TABLE {where} FORCE; then resync"
             raise Terminal(f"column {name} has fractional seconds in a storage format that the log does not describe", where=where, fix=fix)
+        swapped = old_uuid or (now is not None and "old" in now.declared.lower() and now.base == "uuid")
+        uuid_order = UUID_SWAPPED if swapped else UUID_PLAIN
         made = field(name, column, kind, _charset(column, now, charsets, kind), uuid_order)
         if made is None:
             raise _changed(where, f"column {name} is of another type in the log than in the catalogue")
@@ -139,7 +141,9 @@ def _changed(where: str, what: str) -> Terminal:
 
 
 def _charset(column: t.LoggedColumn, now: Described | None, charsets: Mapping[int, str], kind: DataType) -> str:
-    if column.collation is not None and column.collation in charsets:
+    # of compressed columns the log says that they are binary
+    compressed = column.type in (t.BLOB_COMPRESSED, t.VARCHAR_COMPRESSED)
+    if column.collation is not None and column.collation in charsets and not compressed:
         return charsets[column.collation]
     if now is not None and now.charset:
         return now.charset

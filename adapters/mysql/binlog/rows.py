@@ -10,7 +10,7 @@ import numba as nb
 import numpy as np
 import numpy.typing as npt
 
-from adapters.mysql.binlog.stream import END, START, TYPE, Bytes, Int64s
+from adapters.mysql.binlog.stream import END, START, TYPE, Bytes, Int, Int64s
 from engine.model.batch import DELETE, INSERT, UPDATE
 
 Int32s = npt.NDArray[np.int32]
@@ -25,18 +25,18 @@ _PARTIAL = -3
 GOOD, NO_ROOM, TORN, OTHER_WIDTH = 0, 1, 2, 3
 
 
-@nb.njit(cache=True, nogil=True)  # type: ignore[misc]
+@nb.njit(cache=True, nogil=True)
 def _image(
     b: Bytes,
-    p: int,
-    end: int,
+    p: Int,
+    end: Int,
     columns: Int32s,
-    present: int,
-    partial: int,
+    present: Int,
+    partial: Int,
     starts: Int64s,
     lengths: Int32s,
-    row: int,
-) -> int:
+    row: Int,
+) -> Int:
     """Reads one row image at `p`; `present` is where its bitmap lies, `partial` where the one of partial JSON values lies (-1: none). Returns the place
     after the image, -1 when it goes past `end`."""
     count = 0
@@ -83,20 +83,20 @@ def _image(
     return p
 
 
-@nb.njit(cache=True, inline="always")  # type: ignore[misc]
-def _differ(b: Bytes, starts: Int64s, lengths: Int32s, c: int, before: int, after: int) -> bool:
+@nb.njit(cache=True, inline="always")
+def _differ(b: Bytes, starts: Int64s, lengths: Int32s, c: Int, before: Int, after: Int) -> bool:
     size = lengths[c, after]
     if size < NULL or lengths[c, before] < NULL:
         return False
     if size != lengths[c, before]:
         return True
-    for k in range(size):
-        if b[starts[c, before] + k] != b[starts[c, after] + k]:
-            return True
-    return False
+    same = np.int64(0)
+    while same < size and b[starts[c, before] + same] == b[starts[c, after] + same]:
+        same += 1
+    return bool(same < size)
 
 
-@nb.njit(cache=True, nogil=True)  # type: ignore[misc]
+@nb.njit(cache=True, nogil=True)
 def split(
     b: Bytes,
     spans: Int64s,
@@ -142,7 +142,7 @@ def split(
         if told != width:
             return n, OTHER_WIDTH
         size = (width + 7) >> 3
-        update = kind == 24 or kind == 31 or kind == 39
+        update = kind in (24, 31, 39)
         first = p
         p += size
         second = first
@@ -159,7 +159,7 @@ def split(
             if p <= begin:
                 return n, TORN
             if not update:
-                op[n] = DELETE if kind == 25 or kind == 32 else INSERT
+                op[n] = DELETE if kind in (25, 32) else INSERT
                 span[n] = s
                 n += 1
                 continue

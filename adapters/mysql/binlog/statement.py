@@ -14,9 +14,31 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _HARMLESS = frozenset(
-    "GRANT REVOKE SET FLUSH ANALYZE OPTIMIZE REPAIR USE LOCK UNLOCK INSTALL UNINSTALL RESET PURGE KILL CACHE SAVEPOINT RELEASE SHOW CHECK BACKUP".split()
+    (
+        "GRANT",
+        "REVOKE",
+        "SET",
+        "FLUSH",
+        "ANALYZE",
+        "OPTIMIZE",
+        "REPAIR",
+        "USE",
+        "LOCK",
+        "UNLOCK",
+        "INSTALL",
+        "UNINSTALL",
+        "RESET",
+        "PURGE",
+        "KILL",
+        "CACHE",
+        "SAVEPOINT",
+        "RELEASE",
+        "SHOW",
+        "CHECK",
+        "BACKUP",
+    )
 )
-_DEFINING = frozenset("ALTER CREATE DROP RENAME TRUNCATE".split())
+_DEFINING = frozenset(("ALTER", "CREATE", "DROP", "RENAME", "TRUNCATE"))
 _UNSEEN_ROWS = ("TRUNCATE PARTITION", "DROP PARTITION", "EXCHANGE PARTITION", "CONVERT PARTITION", "CONVERT TABLE", "DISCARD", "IMPORT")
 
 

@@ -7,10 +7,14 @@ does it. MySQL gives microseconds in its GTID events.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba as nb
 import numpy as np
 import numpy.typing as npt
 
+Int = Any
+"""An integer inside of a kernel: Python's or NumPy's."""
 Bytes = npt.NDArray[np.uint8]
 Int64s = npt.NDArray[np.int64]
 
@@ -44,16 +48,16 @@ DONE, FULL, RARE, GROW, TORN, NO_MAP = 0, 1, 2, 3, 4, 5
 REGISTRY = 4096
 
 
-@nb.njit(cache=True, inline="always")  # type: ignore[misc]
-def _little(b: Bytes, at: int, size: int) -> int:
+@nb.njit(cache=True, inline="always")
+def _little(b: Bytes, at: Int, size: Int) -> Int:
     value = np.int64(0)
     for k in range(size):
         value |= np.int64(b[at + k]) << np.int64(8 * k)
     return value
 
 
-@nb.njit(cache=True, nogil=True)  # type: ignore[misc]
-def frame(b: Bytes, start: int, end: int, offsets: Int64s, sizes: Int64s) -> tuple[int, int, int]:
+@nb.njit(cache=True, nogil=True)
+def frame(b: Bytes, start: Int, end: Int, offsets: Int64s, sizes: Int64s) -> tuple[int, int, int]:
     """Packets between `start` and `end`: 3 bytes length, 1 byte number, 1 byte status, event. An event of 16 MB and more comes in several packets; they
     are put together in place once all are there. Returns events found, where to go on, why it stopped."""
     n = 0
@@ -106,8 +110,8 @@ def frame(b: Bytes, start: int, end: int, offsets: Int64s, sizes: Int64s) -> tup
         p = after
 
 
-@nb.njit(cache=True, nogil=True)  # type: ignore[misc]
-def unframed(b: Bytes, start: int, end: int, offsets: Int64s, sizes: Int64s) -> tuple[int, int, int]:
+@nb.njit(cache=True, nogil=True)
+def unframed(b: Bytes, start: Int, end: Int, offsets: Int64s, sizes: Int64s) -> tuple[int, int, int]:
     """The same for events that lie one after the other without packets (the inside of a compressed transaction)."""
     n = 0
     p = start
@@ -126,8 +130,8 @@ def unframed(b: Bytes, start: int, end: int, offsets: Int64s, sizes: Int64s) -> 
     return n, p, MORE
 
 
-@nb.njit(cache=True, nogil=True)  # type: ignore[misc]
-def close(state: Int64s, txns: Int64s, domains: Int64s, seconds: int, keep: bool) -> None:
+@nb.njit(cache=True, nogil=True)
+def close(state: Int64s, txns: Int64s, domains: Int64s, seconds: Int, keep: bool) -> None:
     """Ends the open transaction. `keep`: it counts even without rows."""
     now = state[NOW]
     commit = state[COMMIT_US]
@@ -161,8 +165,8 @@ def close(state: Int64s, txns: Int64s, domains: Int64s, seconds: int, keep: bool
     state[COMMIT_US] = 0
 
 
-@nb.njit(cache=True, inline="always")  # type: ignore[misc]
-def _word(b: Bytes, at: int, end: int) -> int:
+@nb.njit(cache=True, inline="always")
+def _word(b: Bytes, at: Int, end: Int) -> Int:
     """1 for BEGIN, 2 for COMMIT, 0 for anything else, of a QUERY event's body."""
     if at + 13 > end:
         return 0
@@ -175,13 +179,13 @@ def _word(b: Bytes, at: int, end: int) -> int:
     return 0
 
 
-@nb.njit(cache=True, nogil=True)  # type: ignore[misc]
+@nb.njit(cache=True, nogil=True)
 def walk(
     b: Bytes,
     offsets: Int64s,
     sizes: Int64s,
-    first: int,
-    count: int,
+    first: Int,
+    count: Int,
     state: Int64s,
     spans: Int64s,
     txns: Int64s,
@@ -205,7 +209,7 @@ def walk(
             return TORN, i
         kind = np.int64(b[p + 4])
         flags = _little(b, p + 17, 2)
-        if state[INNER] == 0 and kind != 15 and kind != 27 and kind != 41 and kind != 4 and flags & 0x20 == 0:
+        if state[INNER] == 0 and kind not in (4, 15, 27, 41) and flags & 0x20 == 0:
             place = _little(b, p + 13, 4)
             if place != 0:
                 state[POS] += (place - state[POS]) & np.int64(0xFFFFFFFF)
@@ -262,15 +266,15 @@ def walk(
             if kind >= 166:
                 return RARE, i
             add_span(state, spans, registry[cell, 1], kind, body + 8, end, state[INNER])
-        elif kind == 160 or kind == 161 or kind == 29 or kind == 5 or kind == 13 or kind == 14 or 35 <= kind <= 37:
+        elif kind in (160, 161, 29, 5, 13, 14, 35, 36, 37):
             continue
         else:
             return RARE, i
     return DONE, count
 
 
-@nb.njit(cache=True, nogil=True)  # type: ignore[misc]
-def add_span(state: Int64s, spans: Int64s, slot: int, kind: int, start: int, end: int, arena: int) -> None:
+@nb.njit(cache=True, nogil=True)
+def add_span(state: Int64s, spans: Int64s, slot: Int, kind: Int, start: Int, end: Int, arena: Int) -> None:
     n = state[SPANS]
     spans[n, SLOT] = slot
     spans[n, TYPE] = kind

@@ -10,7 +10,7 @@ import numba as nb
 import numpy as np
 import numpy.typing as npt
 
-from adapters.mysql.binlog.stream import Bytes, Int64s
+from adapters.mysql.binlog.stream import Bytes, Int, Int64s
 
 Int32s = npt.NDArray[np.int32]
 
@@ -20,16 +20,16 @@ _POWERS = np.array([10**k for k in range(10)], dtype=np.int64)
 _DIGIT_BYTES = np.array([0, 1, 1, 2, 2, 3, 3, 4, 4, 4], dtype=np.int64)
 
 
-@nb.njit(cache=True, inline="always")  # type: ignore[misc]
-def _big(b: Bytes, at: int, size: int) -> int:
+@nb.njit(cache=True, inline="always")
+def _big(b: Bytes, at: Int, size: Int) -> Int:
     value = np.int64(0)
     for k in range(size):
         value = value << np.int64(8) | np.int64(b[at + k])
     return value
 
 
-@nb.njit(cache=True, inline="always")  # type: ignore[misc]
-def _unsigned(value: np.uint64, text: Bytes, at: int) -> int:
+@nb.njit(cache=True, inline="always")
+def _unsigned(value: np.uint64, text: Bytes, at: Int) -> Int:
     """Writes the decimal digits, returns the place after them."""
     digits = 1
     rest = value
@@ -46,8 +46,8 @@ def _unsigned(value: np.uint64, text: Bytes, at: int) -> int:
     return at + digits
 
 
-@nb.njit(cache=True, inline="always")  # type: ignore[misc]
-def _fixed(value: int, digits: int, text: Bytes, at: int) -> int:
+@nb.njit(cache=True, inline="always")
+def _fixed(value: Int, digits: Int, text: Bytes, at: Int) -> Int:
     """`value` with leading zeros."""
     rest = np.int64(value)
     for k in range(digits - 1, -1, -1):
@@ -57,8 +57,8 @@ def _fixed(value: int, digits: int, text: Bytes, at: int) -> int:
     return at + digits
 
 
-@nb.njit(cache=True, nogil=True)  # type: ignore[misc]
-def integers(b: Bytes, starts: Int64s, lengths: Int32s, text: Bytes, offsets: Int32s, signed: bool, big: bool, plus: int) -> None:
+@nb.njit(cache=True, nogil=True)
+def integers(b: Bytes, starts: Int64s, lengths: Int32s, text: Bytes, offsets: Int32s, signed: bool, big: bool, plus: Int) -> None:
     """Of 1 to 8 bytes, low byte first (`big`: high byte first). `plus` is added to a value other than 0 (1900 for YEAR)."""
     at = 0
     for i in range(len(lengths)):
@@ -80,7 +80,7 @@ def integers(b: Bytes, starts: Int64s, lengths: Int32s, text: Bytes, offsets: In
         offsets[i + 1] = at
 
 
-@nb.njit(cache=True, nogil=True)  # type: ignore[misc]
+@nb.njit(cache=True, nogil=True)
 def bools(b: Bytes, starts: Int64s, lengths: Int32s, text: Bytes, offsets: Int32s) -> None:
     at = 0
     for i in range(len(lengths)):
@@ -90,8 +90,8 @@ def bools(b: Bytes, starts: Int64s, lengths: Int32s, text: Bytes, offsets: Int32
         offsets[i + 1] = at
 
 
-@nb.njit(cache=True, nogil=True)  # type: ignore[misc]
-def decimals(b: Bytes, starts: Int64s, lengths: Int32s, text: Bytes, offsets: Int32s, precision: int, scale: int) -> None:
+@nb.njit(cache=True, nogil=True)
+def decimals(b: Bytes, starts: Int64s, lengths: Int32s, text: Bytes, offsets: Int32s, precision: Int, scale: Int) -> None:
     """Groups of 9 digits in 4 bytes, high byte first, a shorter group at either end; the top bit is set for a positive number, all bits are inverted
     for a negative one."""
     at = 0
@@ -152,8 +152,8 @@ def decimals(b: Bytes, starts: Int64s, lengths: Int32s, text: Bytes, offsets: In
         offsets[i + 1] = at
 
 
-@nb.njit(cache=True, inline="always")  # type: ignore[misc]
-def _date(year: int, month: int, day: int, text: Bytes, at: int) -> int:
+@nb.njit(cache=True, inline="always")
+def _date(year: Int, month: Int, day: Int, text: Bytes, at: Int) -> Int:
     at = _fixed(year, 4, text, at)
     text[at] = 45
     at = _fixed(month, 2, text, at + 1)
@@ -161,8 +161,8 @@ def _date(year: int, month: int, day: int, text: Bytes, at: int) -> int:
     return _fixed(day, 2, text, at + 1)
 
 
-@nb.njit(cache=True, inline="always")  # type: ignore[misc]
-def _clock(hour: int, minute: int, second: int, micro: int, text: Bytes, at: int) -> int:
+@nb.njit(cache=True, inline="always")
+def _clock(hour: Int, minute: Int, second: Int, micro: Int, text: Bytes, at: Int) -> Int:
     at = _fixed(hour, 3 if hour > 99 else 2, text, at)
     text[at] = 58
     at = _fixed(minute, 2, text, at + 1)
@@ -176,8 +176,8 @@ def _clock(hour: int, minute: int, second: int, micro: int, text: Bytes, at: int
     return at
 
 
-@nb.njit(cache=True, inline="always")  # type: ignore[misc]
-def _instant(seconds: int, micro: int, text: Bytes, at: int) -> int:
+@nb.njit(cache=True, inline="always")
+def _instant(seconds: Int, micro: Int, text: Bytes, at: Int) -> Int:
     """UTC; 0 is the zero date. Civil date from days: Howard Hinnant, chrono-compatible low-level date algorithms."""
     if seconds == 0 and micro == 0:
         at = _date(0, 0, 0, text, at)
@@ -204,8 +204,8 @@ def _instant(seconds: int, micro: int, text: Bytes, at: int) -> int:
     return at + 3
 
 
-@nb.njit(cache=True, nogil=True)  # type: ignore[misc]
-def moments(b: Bytes, starts: Int64s, lengths: Int32s, text: Bytes, offsets: Int32s, kind: int, digits: int) -> None:
+@nb.njit(cache=True, nogil=True)
+def moments(b: Bytes, starts: Int64s, lengths: Int32s, text: Bytes, offsets: Int32s, kind: Int, digits: Int) -> None:
     """DATE, TIME2, DATETIME2, TIMESTAMP2 with `digits` of fraction, and the forms from before MySQL 5.6 (no fraction). Zero and partial dates come out
     as they stand."""
     at = 0
@@ -260,7 +260,7 @@ def moments(b: Bytes, starts: Int64s, lengths: Int32s, text: Bytes, offsets: Int
         offsets[i + 1] = at
 
 
-@nb.njit(cache=True, nogil=True)  # type: ignore[misc]
+@nb.njit(cache=True, nogil=True)
 def texts(b: Bytes, starts: Int64s, lengths: Int32s, text: Bytes, offsets: Int32s, padded: bool) -> None:
     """Bytes that are UTF-8 already. `padded`: without blanks at the end."""
     at = 0
@@ -276,8 +276,8 @@ def texts(b: Bytes, starts: Int64s, lengths: Int32s, text: Bytes, offsets: Int32
         offsets[i + 1] = at
 
 
-@nb.njit(cache=True, nogil=True)  # type: ignore[misc]
-def single_byte(b: Bytes, starts: Int64s, lengths: Int32s, text: Bytes, offsets: Int32s, points: Int32s, padded: bool) -> int:
+@nb.njit(cache=True, nogil=True)
+def single_byte(b: Bytes, starts: Int64s, lengths: Int32s, text: Bytes, offsets: Int32s, points: Int32s, padded: bool) -> Int:
     """Text of one byte per character; `points`: the code point of each byte, -1 for none. Returns the first row with such a byte, -1 when all is good."""
     at = 0
     for i in range(len(lengths)):
@@ -307,8 +307,8 @@ def single_byte(b: Bytes, starts: Int64s, lengths: Int32s, text: Bytes, offsets:
     return -1
 
 
-@nb.njit(cache=True, inline="always")  # type: ignore[misc]
-def _hex(value: int, text: Bytes, at: int) -> int:
+@nb.njit(cache=True, inline="always")
+def _hex(value: Int, text: Bytes, at: Int) -> Int:
     high = value >> 4
     low = value & 15
     text[at] = 48 + high if high < 10 else 87 + high
@@ -316,8 +316,8 @@ def _hex(value: int, text: Bytes, at: int) -> int:
     return at + 2
 
 
-@nb.njit(cache=True, nogil=True)  # type: ignore[misc]
-def hexes(b: Bytes, starts: Int64s, lengths: Int32s, text: Bytes, offsets: Int32s, width: int) -> None:
+@nb.njit(cache=True, nogil=True)
+def hexes(b: Bytes, starts: Int64s, lengths: Int32s, text: Bytes, offsets: Int32s, width: Int) -> None:
     """`\\x` and hex; zero bytes up to `width`, which the log cuts off."""
     at = 0
     for i in range(len(lengths)):
@@ -333,7 +333,7 @@ def hexes(b: Bytes, starts: Int64s, lengths: Int32s, text: Bytes, offsets: Int32
         offsets[i + 1] = at
 
 
-@nb.njit(cache=True, nogil=True)  # type: ignore[misc]
+@nb.njit(cache=True, nogil=True)
 def uuids(b: Bytes, starts: Int64s, lengths: Int32s, text: Bytes, offsets: Int32s, order: Int32s) -> None:
     """16 bytes, zero bytes at the end cut off. `order`: which stored byte is the k-th of the text."""
     at = 0
@@ -341,7 +341,7 @@ def uuids(b: Bytes, starts: Int64s, lengths: Int32s, text: Bytes, offsets: Int32
         size = lengths[i]
         if size >= 0:
             for k in range(16):
-                if k == 4 or k == 6 or k == 8 or k == 10:
+                if k in (4, 6, 8, 10):
                     text[at] = 45
                     at += 1
                 j = order[k]
@@ -349,8 +349,8 @@ def uuids(b: Bytes, starts: Int64s, lengths: Int32s, text: Bytes, offsets: Int32
         offsets[i + 1] = at
 
 
-@nb.njit(cache=True, nogil=True)  # type: ignore[misc]
-def labels(b: Bytes, starts: Int64s, lengths: Int32s, text: Bytes, offsets: Int32s, names: Bytes, ends: Int32s, many: bool) -> int:
+@nb.njit(cache=True, nogil=True)
+def labels(b: Bytes, starts: Int64s, lengths: Int32s, text: Bytes, offsets: Int32s, names: Bytes, ends: Int32s, many: bool) -> Int:
     """ENUM: number of the label, 0 is the empty error value. SET (`many`): a bit for each label. names: all labels joined; ends: where each ends, after
     a leading 0. Returns the first row that has a number without label, -1 when all is good."""
     at = 0
@@ -377,16 +377,16 @@ def labels(b: Bytes, starts: Int64s, lengths: Int32s, text: Bytes, offsets: Int3
             elif value > np.uint64(count):
                 return i
             elif value > np.uint64(0):
-                k = np.int64(value) - 1
-                length = ends[k + 1] - ends[k]
-                text[at : at + length] = names[ends[k] : ends[k + 1]]
+                label = np.int64(value) - 1
+                length = ends[label + 1] - ends[label]
+                text[at : at + length] = names[ends[label] : ends[label + 1]]
                 at += length
         offsets[i + 1] = at
     return -1
 
 
-@nb.njit(cache=True, nogil=True)  # type: ignore[misc]
-def gather(b: Bytes, starts: Int64s, lengths: Int32s, out: Bytes, size: int) -> None:
+@nb.njit(cache=True, nogil=True)
+def gather(b: Bytes, starts: Int64s, lengths: Int32s, out: Bytes, size: Int) -> None:
     """Values of a fixed size side by side, zero where there is none."""
     for i in range(len(lengths)):
         if lengths[i] >= 0:
