@@ -52,6 +52,7 @@ _CHILD = _poison("foreign_key", "other rows still point to this row", "delete or
 _UNIQUE = _poison("unique", "another row already holds a value that must be unique", "decide which of the two rows is right")
 _CHECK = _poison("check", "a CHECK constraint of the table refuses the row", "make the rule deliver what the constraint asks for")
 _DISK = _transient("the server has no room left", "free disk space on the server")
+_FILE = _transient("the server has trouble with one of its files", "look at disk space and the server's error log")
 _TLS = _terminal("the encrypted connection could not be made", "check the ssl_ files in the system's url")
 _NO_COLUMN = _terminal("a table or column is not as it was when the rules were checked", "run `syncline check` and adapt the rule")
 _READ_ONLY = _transient("the server is read-only", "point the url at the primary server, or SET GLOBAL read_only = 0")
@@ -199,7 +200,7 @@ def named(number: int, message: str, where: str) -> SynclineError:
     place = f"{where}, column {column}" if column else where
     if number == 1366 and message.startswith("Incorrect string value"):
         return _made(_ENCODING, place)
-    meaning = MEANINGS.get(number)
+    meaning = MEANINGS.get(number, _FILE if 0 < number < 200 else None)
     if meaning is None:
         return Terminal(f"the server reports error {number}", where=where, fix="look the number up in the server's manual")
     return _made(meaning, place)

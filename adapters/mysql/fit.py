@@ -21,15 +21,19 @@ from engine.model.types import DataType, Kind
 
 _Bools = npt.NDArray[np.bool_]
 
+_IN_BYTES = frozenset(("tinytext", "text", "mediumtext"))
+"""Types whose length is counted in bytes; cut within a character the server takes the rest for wrong text."""
+_UTF8 = frozenset(("utf8mb4", "utf8mb3", "utf8"))
 
-def refuse_unfit(columns: Sequence[Column], values: pa.Table, decided: _Bools) -> None:
+
+def refuse_unfit(columns: Sequence[Column], described: Sequence[Described], values: pa.Table, decided: _Bools) -> None:
     """Poison naming the rows of the first column with values that do not fit. decided: (rows, columns of values)."""
-    for place, column in enumerate(columns):
+    for place, (column, known) in enumerate(zip(columns, described, strict=True)):
         array = one_array(values.column(place))
         chosen = decided[:, place]
         if not column.nullable and array.null_count:
             _refuse(column, array.is_null().to_numpy(zero_copy_only=False) & chosen, "not_null", "must not be NULL")
-        bad, reason, what = _unfit(column.type, array)
+        bad, reason, what = _unfit(column.type, known, array)
         if bad is not None:
             _refuse(column, pc.fill_null(bad, False).to_numpy(zero_copy_only=False) & chosen, reason, what)
 
@@ -42,6 +46,9 @@ def loaded(column: DataType, values: pa.Array | pa.ChunkedArray) -> pa.StringArr
             return pc.if_else(pc.equal(array, "t"), "1", "0")
         case Kind.INSTANT:
             return pc.utf8_slice_codeunits(array, 0, -3)
+        case Kind.FLOAT if column.bits == 32:
+            # all digits: the short text of the greatest FLOAT is above it when read as a DOUBLE
+            return pc.cast(pc.cast(pc.cast(array, pa.float32()), pa.float64()), pa.string())
         case _:
             return array
 
@@ -61,7 +68,7 @@ def one_array(values: pa.Array | pa.ChunkedArray) -> pa.StringArray:
     return values
 
 
-def _unfit(kind: DataType, array: pa.StringArray) -> tuple[pa.BooleanArray | None, str, str]:
+def _unfit(kind: DataType, described: Described, array: pa.StringArray) -> tuple[pa.BooleanArray | None, str, str]:
     """Which values do not fit (null where NULL), reason, sentence."""
     match kind.kind:
         case Kind.BOOL:
@@ -84,8 +91,13 @@ def _unfit(kind: DataType, array: pa.StringArray) -> tuple[pa.BooleanArray | Non
             return pc.invert(pc.match_substring_regex(array, FORMS[Kind.BYTES])), "type", "is not given as bytes"
         case Kind.FLOAT if kind.bits == 32:
             return _inexact(array), "range", "is a 32-bit FLOAT and would lose digits"
+        case Kind.TEXT if described.base in _IN_BYTES and described.charset in _UTF8 and kind.length:
+            return pc.greater(pc.binary_length(array), kind.length), "too_long", "is shorter than the value"
         case Kind.INT if kind.name == "year":
             return pc.invert(pc.match_substring_regex(array, r"^(0|19(0[1-9]|[1-9][0-9])|20[0-9][0-9]|21([0-4][0-9]|5[0-5]))$")), "range", "is no YEAR"
+        case Kind.INT:
+            # the server would round a fraction without a word
+            return pc.invert(pc.match_substring_regex(array, FORMS[Kind.INT])), "type", "takes whole numbers"
         case _:
             return None, "", ""
 

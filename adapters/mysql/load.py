@@ -22,7 +22,7 @@ _SLICE = 256 << 10
 _REFUSED = frozenset((1148, 2068, 3948, 4166))
 _HARMLESS = frozenset((1592,))
 """A statement that is unsafe for statement-based logging: says nothing of its rows."""
-_TRUNCATED = 1265
+_TRUNCATED, _TOO_LONG, _OUT_OF_RANGE = 1265, 1406, 1264
 _LONGER = ("too_long", "a value is longer than its column", "widen the column, or shorten the value in the rule")
 _CUT = {
     Kind.TEXT: _LONGER,
@@ -62,17 +62,21 @@ def refuse_warnings(connection: pymysql.Connection, columns: Mapping[str, Column
 
 
 def refused(said: Sequence[tuple[int, str]], columns: Mapping[str, Column], first: int = 0) -> Poison | None:
-    """What warnings, given as number and message, say of the rows; None when they say nothing of them."""
+    """What warnings, given as number and message, say of the rows: the first of them, and all rows of which the same is said. None when they
+    say nothing of rows."""
     said = [(number, message) for number, message in said if number not in _HARMLESS]
     if not said:
         return None
     number, message = said[0]
-    rows = tuple(sorted({row_of(text) - 1 + first for _, text in said if row_of(text)}))
+    alike = (text for other, text in said if other == number and column_of(text) == column_of(message))
+    rows = tuple(sorted({row_of(text) - 1 + first for text in alike if row_of(text)}))
     column = columns.get(column_of(message))
     where = f"column {column.name}" if column else ""
     if number == _TRUNCATED and column is not None and column.type.kind in _CUT:
         reason, what, fix = _CUT[column.type.kind]
         return Poison(what, reason=reason, rows=rows, where=where, fix=fix)
+    if number == _TOO_LONG and column is not None and column.type.kind not in (Kind.TEXT, Kind.JSON, Kind.BYTES):
+        number = _OUT_OF_RANGE  # a BIT
     meant = named(number, message, "")
     return Poison(meant.what, reason=meant.reason if isinstance(meant, Poison) else "other", rows=rows, where=where, fix=meant.fix)
 

@@ -94,15 +94,14 @@ class MySqlSink:
         if not len(write):
             return Outcome(result=np.zeros(0, dtype=np.uint8))
         connection = self._in_transaction()
-        columns = [write.table.column(name) for name in write.values.column_names]
         with self._errors(str(write.table.name)):
             chosen = write.decided.copy()
             chosen[:, [write.values.column_names.index(name) for name in write.key]] = True
+            stage = self._stage(connection, write)
             try:
-                refuse_unfit(columns, write.values, chosen)
+                refuse_unfit(stage.columns, stage.described, write.values, chosen)
             except Poison as error:
                 raise _placed(error, write.table) from error
-            stage = self._stage(connection, write)
             connection.query("SAVEPOINT syncline_write")
             try:
                 self._fill(connection, stage, write)
