@@ -16,7 +16,8 @@ from engine.mapping.evaluator import Evaluator
 from engine.mapping.lookups import Lookup
 from engine.model.schema import TableName
 from engine.ports import Reader
-from engine.reconcile.confirm import PAUSES, Aside, Confirmation
+from engine.reconcile.aside import Aside, Waiting, nothing_waits, waiting_in
+from engine.reconcile.confirm import PAUSES, Confirmation
 from engine.reconcile.judge import Subject, opposite, siblings
 from engine.reconcile.keytext import split_key
 from engine.reconcile.reading import Plan, plan_tables, read_all
@@ -26,10 +27,6 @@ from engine.settings import Settings
 
 Progress = Callable[[str, int], None]
 """Called with the table's name and the rows read of it so far."""
-
-
-def nothing_aside() -> tuple[Mapping[int, Sequence[str]], Mapping[int, Sequence[str]]]:
-    return {}, {}
 
 
 def choose(subjects: Sequence[Subject], selected: Sequence[str]) -> tuple[Subject, ...]:
@@ -54,13 +51,14 @@ def compare(
     lookups: Mapping[str, Lookup],
     *,
     chunk_rows: int = 10_000,
-    aside: Callable[[Sequence[Subject]], Aside] = lambda _: nothing_aside,
+    waiting: Waiting = nothing_waits,
     running: Callable[[], bool] = lambda: False,
     folder: Path | None = None,
     progress: Progress | None = None,
     pauses: Sequence[float] = PAUSES,
 ) -> Report:
-    """Compares the rules of `subjects`. readers: per system. folder: where a temporary folder for DuckDB is made.
+    """Compares the rules of `subjects`. readers: per system. waiting, running: what the state folder says of quarantine, held cells and the
+    daemon. folder: where a temporary folder for DuckDB is made. pauses: see `Confirmation`.
 
     A table that cannot be read leaves its rules out and makes the report incomplete. Raises that error when no rule could be compared.
     """
@@ -79,9 +77,9 @@ def compare(
                     failed.tables[plan.table.name] = error
             if failed.all_of(subjects):
                 raise next(iter(failed.tables.values()))
-            keys = aside(subjects)
-            space.classify(*keys())
-            second = Confirmation(space, evaluator, readers, plans, seed, keys, running, pauses, failed.numbers(subjects))
+            aside = Aside(subjects, readers, evaluator, waiting)
+            space.classify(*aside())
+            second = Confirmation(space, evaluator, readers, plans, seed, aside, running, pauses, failed.numbers(subjects))
             resolved = second.run()
             return _report(space, plans, failed, resolved, time.monotonic() - started)
         finally:
@@ -124,7 +122,7 @@ def _load(space: Workspace, reader: Reader, plan: Plan, chunk_rows: int, progres
 def _report(space: Workspace, plans: Sequence[Plan], failed: _Failed, resolved: int, seconds: float) -> Report:
     rules: dict[str, RuleFinding] = {}
     rows: list[RowFinding] = []
-    problems = [f"{space.subjects[i].rule.name}: {failed.of(space.subjects, i)}" for i in failed.numbers(space.subjects)]
+    problems = [f"{space.subjects[i].rule.name}: {failed.of(space.subjects, i)}" for i in failed.numbers(space.subjects) if space.subjects[i].selected]
     identities = {plan.table.name: plan.identity for plan in plans}
     for i, subject in enumerate(space.subjects):
         if not subject.selected or failed.of(space.subjects, i):
@@ -173,6 +171,13 @@ def _rows(space: Workspace, i: int, identity: tuple[str, ...]) -> Iterator[RowFi
         yield RowFinding(rule=rule.name, key=key, class_=Class(code).name.lower(), columns=tuple(columns))
 
 
+def is_running(settings: Settings) -> bool:
+    """Whether a daemon works on this configuration now."""
+    from engine.observe.status import read_status
+
+    return read_status(settings)["state"] not in ("new", "stopped")
+
+
 def reconcile(settings: Settings, rules: Sequence[str] = ()) -> Report:
     """`syncline reconcile`: compares the rules of a configuration, all of them when none is named.
 
@@ -202,5 +207,6 @@ def reconcile(settings: Settings, rules: Sequence[str] = ()) -> Report:
 
             return compare(
                 choose(subjects, rules), assembly.readers, assembly.lookups,
-                chunk_rows=settings.chunk_rows, folder=settings.state, progress=tell,
+                chunk_rows=settings.chunk_rows, waiting=waiting_in(settings), running=lambda: is_running(settings), folder=settings.state,
+                progress=tell,
             )

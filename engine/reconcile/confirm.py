@@ -13,14 +13,11 @@ import pyarrow as pa
 from engine.mapping.evaluator import Evaluator
 from engine.model.schema import TableName
 from engine.ports import Reader
+from engine.reconcile.aside import Aside, TargetKeys
 from engine.reconcile.judge import opposite, siblings
 from engine.reconcile.keytext import join_keys
 from engine.reconcile.reading import Plan, distinct_rows, fetch_keys
 from engine.reconcile.workspace import DIFFERENT, DOUBTED, Class, Workspace
-
-Keys = Mapping[int, Sequence[str]]
-Aside = Callable[[], tuple[Keys, Keys]]
-"""Keys per rule number in quarantine, and held for a person, as of now."""
 
 _SLICE = 20_000
 _FETCH = 5_000
@@ -81,7 +78,7 @@ class Confirmation:
             for start in range(0, len(keys), _SLICE):
                 self._look(i, keys[start : start + _SLICE], quarantined, held)
 
-    def _look(self, i: int, keys: list[str], quarantined: Keys, held: Keys) -> None:
+    def _look(self, i: int, keys: list[str], quarantined: TargetKeys, held: TargetKeys) -> None:
         """Judges these keys of rule `i` anew and replaces their units."""
         space = Workspace(self._first.subjects, self._evaluator, self._seed)
         try:

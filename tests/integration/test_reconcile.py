@@ -344,7 +344,8 @@ def test_quarantined_and_held_keys_are_listed_and_make_no_difference(pair: Pair,
     fill_accounts(pair, 5)
     pair.sql("erp", "DELETE FROM customers WHERE ref = 1", "UPDATE customers SET credit = 0 WHERE ref = 2")
     assembly = assembled(FORTH)
-    report = compare(subjects(assembly), assembly.readers, assembly.lookups, aside=lambda _: lambda: ({0: ["1", "4"]}, {0: ["2"]}))
+    waiting = {"forth": [{"id": "1"}, {"id": "4"}]}, {"forth": [{"id": "2"}]}
+    report = compare(subjects(assembly), assembly.readers, assembly.lookups, waiting=lambda: waiting)
     assert found(report) == {("forth", "1", "quarantined", ()), ("forth", "2", "conflict_pending", ("credit",))}
     assert (report.verdict, report.rules["forth"].equal) == ("equal", 3)
 
@@ -364,3 +365,25 @@ def test_a_table_that_cannot_be_read_leaves_the_report_incomplete(pair: Pair, as
     pair.sql("erp", "DROP TABLE customers")
     with pytest.raises(SynclineError, match=r"customers|partner"):
         compare(subjects(assembly), assembly.readers, assembly.lookups)
+
+
+def test_a_held_cell_is_no_difference_of_the_opposite_rule_either(pair: Pair, assembled: Callable[..., Assembly]) -> None:
+    fill_accounts(pair, 3)
+    pair.sql("crm", "UPDATE accounts SET name = 'changed', credit = -1 WHERE id = 1", "UPDATE accounts SET name = 'changed' WHERE id = 2")
+    assembly = assembled(FORTH, {**BACK, "owners": {"credit": "erp"}})
+    links = tuple(Subject(rule=rule, owners={"credit": "erp"}) for rule in assembly.rules)
+    report = compare(links, assembly.readers, assembly.lookups, waiting=lambda: ({}, {"forth": [{"id": "1"}, {"id": "2"}]}))
+    assert found(report) == {
+        ("forth", "1", "conflict_pending", ("name",)), ("forth", "2", "conflict_pending", ("name",)),
+        ("back", "1", "value_drift", ("name", "credit")), ("back", "2", "conflict_pending", ("name",)),
+    }
+
+
+def test_keys_that_follow_from_other_columns_are_found_in_quarantine(pair: Pair, assembled: Callable[..., Assembly]) -> None:
+    pair.sql("crm", "CREATE TABLE goods (id int PRIMARY KEY, sku varchar(20) NOT NULL, name varchar(20))",
+             "INSERT INTO goods VALUES (1, 'a', 'x'), (2, 'b', 'y')")
+    pair.sql("erp", "CREATE TABLE items (code text PRIMARY KEY, name text)", "INSERT INTO items VALUES ('A', 'x')")
+    assembly = assembled({"name": "goods", "select": "SELECT upper(g.sku) AS code, g.name AS name FROM crm.goods AS g",
+                          "into": "erp.public.items", "key": ["code"]})
+    report = compare(subjects(assembly), assembly.readers, assembly.lookups, waiting=lambda: ({"goods": [{"id": "2"}]}, {}))
+    assert found(report) == {("goods", "B", "quarantined", ())}
