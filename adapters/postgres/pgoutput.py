@@ -242,10 +242,12 @@ class Decoder:
             tables.append(index)
             bases.append(len(slots))
             counts.append(len(relation.columns))
-            wanted: tuple[str, ...] = () if index < 0 else _MARKER_COLUMNS
+            if index < 0:
+                continue  # its rows are passed over
+            wanted: tuple[str, ...] = _MARKER_COLUMNS
             compared: set[str] = set()
             padded: set[str] = set()
-            if 0 <= index < self._marker_index:
+            if index < self._marker_index:
                 watched = self._watched[index]
                 wanted, compared = watched.columns, {*watched.identity, *watched.table.primary_key}
                 padded = {c.name for c in watched.table.columns if c.type.padded and c.type.kind is Kind.TEXT}

@@ -77,8 +77,16 @@ def parse_truncate(body: bytes) -> tuple[int, ...]:
 
 
 def check_relation(relation: Relation, table: Table, columns: tuple[str, ...], shape: Shape | None) -> None:
-    """Terminal when a wanted column is gone or has another type than the catalogue said. Further columns and their order do not matter."""
+    """Terminal when a wanted column is gone or has another type than the catalogue said, or when the log no longer gives the log key of old
+    rows. Further columns and their order do not matter."""
     logged = {column.name: column for column in relation.columns}
+    lost = [name for name in table.log_key if name in logged and not logged[name].key]
+    if lost:
+        raise Terminal(
+            f"the replica identity of table {table.name} was changed: the log no longer tells {', '.join(lost)} of a deleted row",
+            where=str(table.name),
+            fix="set it back, or restart and resync the rules that read this table",
+        )
     for name in columns:
         column = logged.get(name)
         if column is None:

@@ -245,16 +245,15 @@ def scan(
             if r < 0:
                 state[STOP] = NO_RELATION
                 return i
-            state[SIZE] += end - begin
             table = r_table[r]
             if table < 0:
                 continue
             width, base, columns = widths[table], r_base[r], r_columns[r]
             cell = state[CELLS]
             if cell + 2 * width > len(cell_start) or state[CHANGES] + 2 > len(c_op):
-                state[SIZE] -= end - begin
                 state[STOP] = GROW
                 return i
+            state[SIZE] += end - begin
             tag = raw[at + 4]
             at += 5
             old_tag = np.uint8(0)

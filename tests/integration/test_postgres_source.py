@@ -257,16 +257,25 @@ def test_an_unchanged_large_value_is_missing_or_taken_from_the_old_row(log: Log)
 
 
 def test_old_rows_under_each_replica_identity(log: Log) -> None:
-    log.run("CREATE TABLE t (id int PRIMARY KEY, code int NOT NULL UNIQUE, n int)", "INSERT INTO t VALUES (1, 10, 0), (2, 20, 0), (3, 30, 0)")
-    source = log.open(log.watch("t"))
-    log.run("DELETE FROM t WHERE id = 1", "ALTER TABLE t REPLICA IDENTITY USING INDEX t_code_key", "DELETE FROM t WHERE id = 2")
-    log.run("ALTER TABLE t REPLICA IDENTITY FULL", "DELETE FROM t WHERE id = 3")
-    found = [row for batch in read_changes(source, 3) for row in rows(only(batch))]
-    assert found == [
+    for name in "abc":
+        log.run(f"CREATE TABLE {name} (id int PRIMARY KEY, code int NOT NULL UNIQUE, n int)", f"INSERT INTO {name} VALUES (1, 10, 0)")
+    log.run("ALTER TABLE b REPLICA IDENTITY USING INDEX b_code_key", "ALTER TABLE c REPLICA IDENTITY FULL")
+    source = log.open(log.watch("a"), log.watch("b"), log.watch("c"))
+    log.run("BEGIN", "DELETE FROM a", "DELETE FROM b", "DELETE FROM c", "COMMIT")
+    (batch,) = read_changes(source, 3)
+    assert [row for changes in batch.changes for row in rows(changes)] == [
         (DELETE, {"id": "1", "code": MISSING, "n": MISSING}),
-        (DELETE, {"id": MISSING, "code": "20", "n": MISSING}),
-        (DELETE, {"id": "3", "code": "30", "n": "0"}),
+        (DELETE, {"id": MISSING, "code": "10", "n": MISSING}),
+        (DELETE, {"id": "1", "code": "10", "n": "0"}),
     ]
+
+
+def test_a_replica_identity_that_no_longer_gives_the_log_key_stops_us(log: Log) -> None:
+    log.run("CREATE TABLE t (id int PRIMARY KEY, code int NOT NULL UNIQUE)")
+    source = log.open(log.watch("t"))
+    log.run("ALTER TABLE t REPLICA IDENTITY USING INDEX t_code_key", "INSERT INTO t VALUES (1, 1)")
+    error = read_error(source)
+    assert isinstance(error, Terminal) and "replica identity of table erp.public.t" in str(error)
 
 
 def test_a_table_without_identity_is_refused_before_the_publication_would_break_its_updates(log: Log) -> None:
