@@ -339,9 +339,12 @@ class Decoder:
             raw = payload.data
         elif payload.kind == 0 and pa.Codec.is_available("zstd"):
             try:
-                raw = pa.Codec("zstd").decompress(payload.data, payload.size).to_pybytes()
+                # as a stream, for the frame does not tell its size
+                raw = pa.CompressedInputStream(pa.BufferReader(payload.data), "zstd").read()
             except (pa.ArrowException, OSError) as wrong:
                 raise e.damaged("a compressed transaction") from wrong
+            if len(raw) != payload.size:
+                raise e.damaged("a compressed transaction")
         else:
             raise Terminal(
                 "the log holds compressed transactions that cannot be read here", fix="SET GLOBAL binlog_transaction_compression = OFF, then resync"

@@ -83,7 +83,7 @@ def _image(
     return p
 
 
-@nb.njit(cache=True, inline="always")
+@nb.njit(cache=True)
 def _differ(b: Bytes, starts: Int64s, lengths: Int32s, c: Int, before: Int, after: Int) -> bool:
     size = lengths[c, after]
     if size < NULL or lengths[c, before] < NULL:

@@ -48,7 +48,7 @@ DONE, FULL, RARE, GROW, TORN, NO_MAP = 0, 1, 2, 3, 4, 5
 REGISTRY = 4096
 
 
-@nb.njit(cache=True, inline="always")
+@nb.njit(cache=True)
 def _little(b: Bytes, at: Int, size: Int) -> Int:
     value = np.int64(0)
     for k in range(size):
@@ -165,7 +165,7 @@ def close(state: Int64s, txns: Int64s, domains: Int64s, seconds: Int, keep: bool
     state[COMMIT_US] = 0
 
 
-@nb.njit(cache=True, inline="always")
+@nb.njit(cache=True)
 def _word(b: Bytes, at: Int, end: Int) -> Int:
     """1 for BEGIN, 2 for COMMIT, 0 for anything else, of a QUERY event's body."""
     if at + 13 > end:

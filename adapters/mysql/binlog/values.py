@@ -20,7 +20,7 @@ _POWERS = np.array([10**k for k in range(10)], dtype=np.int64)
 _DIGIT_BYTES = np.array([0, 1, 1, 2, 2, 3, 3, 4, 4, 4], dtype=np.int64)
 
 
-@nb.njit(cache=True, inline="always")
+@nb.njit(cache=True)
 def _big(b: Bytes, at: Int, size: Int) -> Int:
     value = np.int64(0)
     for k in range(size):
@@ -28,7 +28,7 @@ def _big(b: Bytes, at: Int, size: Int) -> Int:
     return value
 
 
-@nb.njit(cache=True, inline="always")
+@nb.njit(cache=True)
 def _unsigned(value: np.uint64, text: Bytes, at: Int) -> Int:
     """Writes the decimal digits, returns the place after them."""
     digits = 1
@@ -46,7 +46,7 @@ def _unsigned(value: np.uint64, text: Bytes, at: Int) -> Int:
     return at + digits
 
 
-@nb.njit(cache=True, inline="always")
+@nb.njit(cache=True)
 def _fixed(value: Int, digits: Int, text: Bytes, at: Int) -> Int:
     """`value` with leading zeros."""
     rest = np.int64(value)
@@ -152,22 +152,35 @@ def decimals(b: Bytes, starts: Int64s, lengths: Int32s, text: Bytes, offsets: In
         offsets[i + 1] = at
 
 
-@nb.njit(cache=True, inline="always")
+@nb.njit(cache=True)
+def _two(value: Int, text: Bytes, at: Int) -> Int:
+    tens = value // 10
+    text[at] = np.uint8(48 + tens)
+    text[at + 1] = np.uint8(48 + value - tens * 10)
+    return at + 2
+
+
+@nb.njit(cache=True)
 def _date(year: Int, month: Int, day: Int, text: Bytes, at: Int) -> Int:
-    at = _fixed(year, 4, text, at)
+    at = _two(year // 100, text, at)
+    at = _two(year % 100, text, at)
     text[at] = 45
-    at = _fixed(month, 2, text, at + 1)
+    at = _two(month, text, at + 1)
     text[at] = 45
-    return _fixed(day, 2, text, at + 1)
+    return _two(day, text, at + 1)
 
 
-@nb.njit(cache=True, inline="always")
+@nb.njit(cache=True)
 def _clock(hour: Int, minute: Int, second: Int, micro: Int, text: Bytes, at: Int) -> Int:
-    at = _fixed(hour, 3 if hour > 99 else 2, text, at)
+    if hour > 99:
+        text[at] = np.uint8(48 + hour // 100)
+        hour = hour % 100
+        at += 1
+    at = _two(hour, text, at)
     text[at] = 58
-    at = _fixed(minute, 2, text, at + 1)
+    at = _two(minute, text, at + 1)
     text[at] = 58
-    at = _fixed(second, 2, text, at + 1)
+    at = _two(second, text, at + 1)
     if micro > 0:
         text[at] = 46
         at = _fixed(micro, 6, text, at + 1)
@@ -176,7 +189,7 @@ def _clock(hour: Int, minute: Int, second: Int, micro: Int, text: Bytes, at: Int
     return at
 
 
-@nb.njit(cache=True, inline="always")
+@nb.njit(cache=True)
 def _instant(seconds: Int, micro: Int, text: Bytes, at: Int) -> Int:
     """UTC; 0 is the zero date. Civil date from days: Howard Hinnant, chrono-compatible low-level date algorithms."""
     if seconds == 0 and micro == 0:
@@ -271,7 +284,8 @@ def texts(b: Bytes, starts: Int64s, lengths: Int32s, text: Bytes, offsets: Int32
             if padded:
                 while size > 0 and b[p + size - 1] == 32:
                     size -= 1
-            text[at : at + size] = b[p : p + size]
+            for k in range(size):
+                text[at + k] = b[p + k]
             at += size
         offsets[i + 1] = at
 
@@ -307,7 +321,7 @@ def single_byte(b: Bytes, starts: Int64s, lengths: Int32s, text: Bytes, offsets:
     return -1
 
 
-@nb.njit(cache=True, inline="always")
+@nb.njit(cache=True)
 def _hex(value: Int, text: Bytes, at: Int) -> Int:
     high = value >> 4
     low = value & 15
@@ -372,14 +386,16 @@ def labels(b: Bytes, starts: Int64s, lengths: Int32s, text: Bytes, offsets: Int3
                             at += 1
                         comma = True
                         length = ends[k + 1] - ends[k]
-                        text[at : at + length] = names[ends[k] : ends[k + 1]]
+                        for byte in range(length):
+                            text[at + byte] = names[ends[k] + byte]
                         at += length
             elif value > np.uint64(count):
                 return i
             elif value > np.uint64(0):
                 label = np.int64(value) - 1
                 length = ends[label + 1] - ends[label]
-                text[at : at + length] = names[ends[label] : ends[label + 1]]
+                for byte in range(length):
+                    text[at + byte] = names[ends[label] + byte]
                 at += length
         offsets[i + 1] = at
     return -1
