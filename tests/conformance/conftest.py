@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
+import psycopg
 import pyarrow as pa
 import pytest
 
@@ -31,10 +33,6 @@ class Side:
     opened: list[Any] = field(default_factory=list)
 
     @property
-    def database(self) -> str:
-        return urlsplit(self.url).path.strip("/")
-
-    @property
     def is_postgres(self) -> bool:
         return self.kind.startswith("postgres")
 
@@ -53,7 +51,11 @@ class Side:
         return sink
 
     def execute(self, statement: str) -> list[tuple[Any, ...]]:
-        return list(self.server.execute(statement, database=self.database))
+        if not self.is_postgres:
+            return list(self.server.execute(statement, database=urlsplit(self.url).path.strip("/")))
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            cursor = connection.execute(statement.encode())
+            return list(cursor.fetchall()) if cursor.description else []
 
     def table(self, name: str, columns: str) -> Table:
         """Creates the table and reads it back."""
@@ -67,17 +69,11 @@ class Side:
     def kill_connections(self) -> None:
         """Every connection to this database is ended by the server."""
         if self.is_postgres:
-            self.execute(
-                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-                if self.server_version() >= 14
-                else "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-            )
+            of_ours = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            self.execute(f"SELECT pg_terminate_backend(pid, 5000) {of_ours}")
             return
         for (number,) in self.execute("SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()"):
             self.execute(f"KILL {number}")
-
-    def server_version(self) -> int:
-        return int(str(self.execute("SHOW server_version_num")[0][0])) // 10000
 
     @staticmethod
     def marker(batch: int = 1, *, rule_set: str = "rules", source: str = "crm") -> Marker:
@@ -93,10 +89,24 @@ class Side:
         return Write(table=table, key=tuple(key), op=op, values=values, decided=np.array(decided, dtype=np.bool_).reshape(len(rows), len(columns)))
 
 
+DATABASES: dict[int, str] = {}
+NUMBERS = itertools.count(1)
+
+
+def _place(server: Any) -> str:
+    """A fresh schema, the default one of its URL: making a database takes longer than a test."""
+    if server.port not in DATABASES:
+        DATABASES[server.port] = server.database()
+    url, schema = DATABASES[server.port], f"side_{next(NUMBERS)}"
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"CREATE SCHEMA {schema}".encode())
+    return f"{url}?options=-csearch_path%3D{schema}"
+
+
 @pytest.fixture(params=["postgres15", "postgres18", "mariadb"])
 def side(request: pytest.FixtureRequest) -> Iterator[Side]:
     server = request.getfixturevalue(request.param)
-    made = Side(kind=request.param, server=server, url=server.database())
+    made = Side(kind=request.param, server=server, url=_place(server) if request.param.startswith("postgres") else server.database())
     yield made
     for part in made.opened:
         part.close()
