@@ -37,7 +37,7 @@ class Names:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """What the server says of itself. end: of its log. version: major. schema: the default one. next_xid: 64 bits."""
+    """What the server says of itself. end: of its log. version: major. schema: the default one, empty if none. next_xid: 64 bits."""
 
     system_id: str
     end: int
@@ -90,7 +90,7 @@ def identify(connection: Connection, where: str) -> Server:
         system_id=str(system_id),
         end=lsn_order(end),
         version=connection.info.server_version // 10000,
-        schema=schema or "public",
+        schema=schema or "",
         utf8=encoding != "SQL_ASCII",
         next_xid=int(xid),
     )
@@ -230,7 +230,7 @@ def _prepare_publication(connection: Connection, where: str, server: Server, wat
     """Returns whether the publication was created now."""
     wanted = {(w.table.name.schema, w.table.name.table) for w in watched}
     marker = (server.schema, CHECKPOINT)
-    if query(connection, f"SELECT to_regclass({quote(identifier(*marker))}) IS NOT NULL", where)[0][0]:
+    if server.schema and query(connection, f"SELECT to_regclass({quote(identifier(*marker))}) IS NOT NULL", where)[0][0]:
         wanted.add(marker)
     name = identifier(publication)
     exists = bool(query(connection, f"SELECT 1 FROM pg_publication WHERE pubname = {quote(publication)}", where))

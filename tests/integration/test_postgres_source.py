@@ -75,9 +75,18 @@ def log(server: PostgresServer) -> Iterator[Log]:
         yield log
 
 
+EMPTIED = """DO $$ DECLARE name text; BEGIN
+  FOR name IN SELECT pubname FROM pg_publication LOOP EXECUTE format('DROP PUBLICATION %I', name); END LOOP;
+  DROP SCHEMA public CASCADE; CREATE SCHEMA public; GRANT USAGE ON SCHEMA public TO PUBLIC;
+END $$"""
+_databases: dict[int, str] = {}
+
+
 @contextlib.contextmanager
 def opened_log(server: PostgresServer) -> Iterator[Log]:
-    url = server.database()
+    """One database for all tests on a server, emptied after each: a fresh one is hundreds of files."""
+    url = _databases.get(id(server)) or server.database()
+    _databases[id(server)] = url
     sql = pg.connect(url, system="test")
     log = Log(url, sql, [])
     try:
@@ -85,9 +94,11 @@ def opened_log(server: PostgresServer) -> Iterator[Log]:
     finally:
         for source in log.opened:
             source.close()
-        drop = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()"
-        with contextlib.suppress(psycopg.Error):  # a killed server, or a walsender that is just going
-            sql.execute(drop)
+        drop = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database() AND NOT active"
+        while sql.execute("SELECT 1 FROM pg_replication_slots WHERE database = current_database()").fetchone():
+            sql.execute(drop)  # a walsender may be just going
+        sql.execute(EMPTIED)
+        sql.execute(f'ALTER DATABASE "{sql.info.dbname}" RESET ALL'.encode())
         sql.close()
 
 
@@ -671,6 +682,7 @@ def test_missing_rights_come_with_the_statement_to_run(server: PostgresServer, l
     log.run(f"ALTER ROLE {user} NOREPLICATION")
     with pytest.raises(Terminal, match="may not read the log"):
         source.prepare([watched])
+    log.run(f"DROP OWNED BY {user}", f"DROP ROLE {user}")
 
 
 def test_a_server_that_does_not_log_enough_is_named() -> None:
