@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pymysql
 
@@ -70,8 +70,17 @@ def _clashes(stage: Stage, write: Write) -> Iterator[str]:
         yield (
             f"SELECT DISTINCT s._n FROM {quote(stage.name)} AS s STRAIGHT_JOIN {target} AS t ON {join} WHERE s._op <> {DELETE} AND ({decided}) AND ({other})"
         )
+        yield _repeated(stage, columns, f"WHERE s._op <> {DELETE} AND ({decided})")
 
 
 def _equal_keys(stage: Stage, write: Write) -> Iterator[str]:
-    cells = ", ".join(stage.cell(name) for name in write.key)
-    yield f"SELECT GROUP_CONCAT(s._n) FROM {quote(stage.name)} AS s GROUP BY {cells} HAVING COUNT(*) > 1"
+    yield _repeated(stage, write.key, "")
+
+
+def _repeated(stage: Stage, columns: Sequence[str], where: str) -> str:
+    """All but the first of staged rows that agree in these columns."""
+    cells = ", ".join(stage.cell(name) for name in columns)
+    given = " AND ".join(f"{stage.cell(name)} IS NOT NULL" for name in columns)
+    condition = f"{where} AND {given}" if where else f"WHERE {given}"
+    rows = "SUBSTR(GROUP_CONCAT(s._n ORDER BY s._n), LENGTH(MIN(s._n)) + 2)"
+    return f"SELECT {rows} FROM {quote(stage.name)} AS s {condition} GROUP BY {cells} HAVING COUNT(*) > 1"

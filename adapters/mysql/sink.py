@@ -20,11 +20,12 @@ from adapters.mysql.failure import number_of
 from adapters.mysql.fit import refuse_unfit
 from adapters.mysql.refused import name_rows
 from adapters.mysql.rows import select
-from adapters.mysql.schema import Described, describe
+from adapters.mysql.schema import describe
 from adapters.mysql.stage import Stage
 from adapters.mysql.statements import statement
+from adapters.mysql.work import Uneven, Work
 from engine.errors import Poison, Terminal, Transient
-from engine.model.batch import DELETE, INSERT, UPDATE
+from engine.model.batch import INSERT
 from engine.model.schema import Table, TableName
 from engine.model.write import MANY_ROWS, NO_ROW, ROW_EXISTS, WROTE, Marker, Outcome, Write
 
@@ -33,6 +34,7 @@ _Ints = npt.NDArray[np.int64]
 LOCK_SECONDS = 10
 ATTEMPTS = 3
 _DUPLICATE, _NO_TABLE, _DENIED, _CANNOT_SET = 1062, 1146, 1142, 1227
+_FOREIGN = frozenset((1216, 1217, 1451, 1452))
 
 
 class MySqlSink:
@@ -44,7 +46,8 @@ class MySqlSink:
         self._rule_set = rule_set
         self._connection: pymysql.Connection | None = None
         self._stages: dict[tuple[TableName, tuple[str, ...]], Stage] = {}
-        self._described: dict[TableName, dict[str, Described]] = {}
+        self._begun: Marker | None = None
+        self._done: list[tuple[Write, Outcome]] = []
         self._dirty: set[str] = set()
         self._local = True
         self._open = False
@@ -85,37 +88,17 @@ class MySqlSink:
             for name in sorted(self._dirty):
                 connection.query(f"TRUNCATE TABLE {quote(name)}")
             self._dirty.clear()
-            connection.query("START TRANSACTION")
-            self._open = True
-            with connection.cursor() as cursor:
-                cursor.execute(statement("write_checkpoint"), (marker.rule_set, marker.source, marker.batch, marker.position))
+            self._start(connection, marker)
 
     def write(self, write: Write) -> Outcome:
         if not len(write):
             return Outcome(result=np.zeros(0, dtype=np.uint8))
         connection = self._in_transaction()
         with self._errors(str(write.table.name)):
-            chosen = write.decided.copy()
-            chosen[:, [write.values.column_names.index(name) for name in write.key]] = True
-            stage = self._stage(connection, write)
-            try:
-                refuse_unfit(stage.columns, stage.described, write.values, chosen)
-            except Poison as error:
-                raise _placed(error, write.table) from error
-            connection.query("SAVEPOINT syncline_write")
-            try:
-                self._fill(connection, stage, write)
-                outcome = self._apply(connection, stage, write)
-            except Exception as error:
-                refused = wrap(error, str(write.table.name))
-                if not isinstance(refused, Poison):
-                    raise
-                if not refused.rows:
-                    rows = name_rows(connection, stage, write, refused.reason)
-                    refused = Poison(refused.what, reason=refused.reason, rows=rows, where=refused.where, fix=refused.fix)
-                connection.query("ROLLBACK TO SAVEPOINT syncline_write")
-                raise _placed(refused, write.table) from error
-            connection.query("RELEASE SAVEPOINT syncline_write")
+            if self._place(write) not in self._stages:
+                self._make_stage(connection, write)
+            outcome = self._write(connection, write)
+            self._done.append((write, outcome))
             return outcome
 
     def commit(self) -> None:
@@ -123,9 +106,11 @@ class MySqlSink:
         with self._errors(f"system {self._system}"):
             connection.query("COMMIT")
             self._open = False
+            self._done.clear()
 
     def rollback(self) -> None:
         self._open = False
+        self._done.clear()
         if self._connection is not None:
             try:
                 self._connection.query("ROLLBACK")
@@ -135,6 +120,66 @@ class MySqlSink:
     def close(self) -> None:
         self._forget()
 
+    def _start(self, connection: pymysql.Connection, marker: Marker) -> None:
+        connection.query("START TRANSACTION")
+        self._open, self._begun = True, marker
+        with connection.cursor() as cursor:
+            cursor.execute(statement("write_checkpoint"), (marker.rule_set, marker.source, marker.batch, marker.position))
+
+    def _write(self, connection: pymysql.Connection, write: Write) -> Outcome:
+        stage = self._stages[self._place(write)]
+        chosen = write.decided.copy()
+        chosen[:, [write.values.column_names.index(name) for name in write.key]] = True
+        try:
+            refuse_unfit(stage.columns, stage.described, write.values, chosen)
+        except Poison as error:
+            raise _placed(error, write.table) from error
+        connection.query("SAVEPOINT syncline_write")
+        try:
+            return self._apply(connection, stage, write)
+        except Exception as error:
+            refused = wrap(error, str(write.table.name))
+            if not isinstance(refused, Poison):
+                raise
+            if not refused.rows:
+                rows = name_rows(connection, stage, write, refused.reason)
+                refused = Poison(refused.what, reason=refused.reason, rows=rows, where=refused.where, fix=refused.fix)
+            self._back(connection)
+            raise _placed(refused, write.table) from error
+
+    def _apply(self, connection: pymysql.Connection, stage: Stage, write: Write) -> Outcome:
+        self._fill(connection, stage, write)
+        if any(set(columns) <= set(write.key) for columns in write.table.unique):
+            with contextlib.suppress(Uneven):
+                self._run(connection, stage, write, np.arange(len(write)))
+                return Outcome(result=np.full(len(write), WROTE, dtype=np.uint8))
+            self._back(connection)
+            self._fill(connection, stage, write)
+        for _ in range(ATTEMPTS):
+            result = _judge(write, self._probe(connection, stage, write))
+            left_out = np.flatnonzero(result != WROTE)
+            if len(left_out):
+                connection.query(f"DELETE FROM {quote(stage.name)} WHERE _n IN ({', '.join(map(str, left_out.tolist()))})")
+            with contextlib.suppress(Uneven):
+                self._run(connection, stage, write, np.flatnonzero(result == WROTE))
+                return Outcome(result=result)
+            self._back(connection)
+            self._fill(connection, stage, write)
+        colliding = name_rows(connection, stage, write, "key")
+        if colliding:
+            raise Poison(
+                "the database holds the row's key for the same as that of another row of the batch",
+                reason="unique",
+                rows=colliding,
+                where=str(write.table.name),
+                fix="map the key so that it differs by more than case, accents or trailing blanks",
+            )
+        raise Transient("rows were changed by another transaction meanwhile", where=str(write.table.name), fix="it is tried again by itself")
+
+    def _back(self, connection: pymysql.Connection) -> None:
+        """To where the write began. The staged rows are gone with it."""
+        connection.query("ROLLBACK TO SAVEPOINT syncline_write")
+
     def _fill(self, connection: pymysql.Connection, stage: Stage, write: Write) -> None:
         if stage.name in self._dirty:
             connection.query(f"DELETE FROM {quote(stage.name)}")
@@ -143,61 +188,28 @@ class MySqlSink:
             self._local = False
             stage.fill(connection, write, local=False)
 
-    def _apply(self, connection: pymysql.Connection, stage: Stage, write: Write) -> Outcome:
-        single = any(set(columns) <= set(write.key) for columns in write.table.unique)
-        connection.query("SAVEPOINT syncline_staged")
-        if single:
-            with contextlib.suppress(_Uneven):
-                self._run(connection, stage, write, np.arange(len(write)))
-                return Outcome(result=np.full(len(write), WROTE, dtype=np.uint8))
-        for _ in range(ATTEMPTS):
-            connection.query("ROLLBACK TO SAVEPOINT syncline_staged")
-            found = self._probe(connection, stage, write)
-            result = _judge(write, found)
-            rows = np.flatnonzero(result == WROTE)
-            left_out = np.flatnonzero(result != WROTE)
+    def _run(self, connection: pymysql.Connection, stage: Stage, write: Write, rows: _Ints) -> None:
+        """Deletes, updates, inserts the staged rows. Uneven when a number of rows is not as expected, a clash of the key included."""
+        work = Work(connection, stage, write, rows)
+        try:
+            work.delete()
+            work.update()
+            work.insert()
+        except pymysql.MySQLError as error:
+            number = number_of(error)
+            if number == _DUPLICATE and np.any(self._probe(connection, stage, write)[rows[write.op[rows] == INSERT]]):
+                raise Uneven from error
+            if number not in _FOREIGN or not work.hierarchy:
+                raise
+            # rows point to rows of the same table: each after those it points to, then it can be pointed away, then it can go
+            left_out = np.setdiff1d(np.arange(len(write)), rows)
+            self._back(connection)
+            self._fill(connection, stage, write)
             if len(left_out):
                 connection.query(f"DELETE FROM {quote(stage.name)} WHERE _n IN ({', '.join(map(str, left_out.tolist()))})")
-            with contextlib.suppress(_Uneven):
-                self._run(connection, stage, write, rows)
-                return Outcome(result=result)
-        colliding = name_rows(connection, stage, write, "key")
-        if colliding:
-            raise Poison(
-                "several rows of the batch have keys that the database holds for the same one",
-                reason="unique",
-                rows=colliding,
-                where=str(write.table.name),
-                fix="map the key so that it differs by more than case, accents or trailing blanks",
-            )
-        raise Transient("rows were changed by another transaction meanwhile", where=str(write.table.name), fix="it is tried again by itself")
-
-    def _run(self, connection: pymysql.Connection, stage: Stage, write: Write, rows: _Ints) -> None:
-        """Deletes, updates, inserts the staged rows. _Uneven when a number of rows is not as expected, a clash of the key included."""
-        op = write.op[rows]
-        target = f"{quote(write.table.name.schema)}.{quote(write.table.name.table)}"
-        join = " AND ".join(f"t.{quote(name)} = {stage.cell(name)}" for name in write.key)
-        both = f"{quote(stage.name)} AS s STRAIGHT_JOIN {target} AS t ON {join}"
-        mixed = len(np.unique(op)) > 1
-        if expected := int(np.count_nonzero(op == DELETE)):
-            _expect(connection, f"DELETE t FROM {both}" + (f" WHERE s._op = {DELETE}" if mixed else ""), expected)
-        if expected := int(np.count_nonzero(op == UPDATE)):
-            sets = _sets(stage, write, rows[op == UPDATE])
-            if sets:
-                _expect(connection, f"UPDATE {both} SET {sets}" + (f" WHERE s._op = {UPDATE}" if mixed else ""), expected)
-            elif np.any(_judge(write, self._probe(connection, stage, write))[rows[op == UPDATE]] != WROTE):
-                raise _Uneven
-        if expected := int(np.count_nonzero(op == INSERT)):
-            names = [name for at, name in enumerate(write.values.column_names) if write.decided[rows[op == INSERT], at].any() or name in write.key]
-            cells = ", ".join(stage.cell(name) for name in names)
-            into = f"INSERT INTO {target} ({', '.join(map(quote, names))})"
-            sql = f"{into} SELECT {cells} FROM {quote(stage.name)} AS s" + (f" WHERE s._op = {INSERT}" if mixed else "") + " ORDER BY s._n"
-            try:
-                _expect(connection, sql, expected)
-            except pymysql.MySQLError as error:
-                if number_of(error) == _DUPLICATE and np.any(self._probe(connection, stage, write)[rows[op == INSERT]]):
-                    raise _Uneven from error
-                raise
+            work.insert_in_rounds()
+            work.update()
+            work.delete_in_rounds()
 
     def _probe(self, connection: pymysql.Connection, stage: Stage, write: Write) -> _Ints:
         """How many rows of the target each staged key names; they are locked."""
@@ -207,25 +219,39 @@ class MySqlSink:
         numbers = select(connection, sql, ["n"]).column(0).cast("int64").to_numpy()
         return np.bincount(numbers, minlength=len(write)).astype(np.int64)
 
-    def _stage(self, connection: pymysql.Connection, write: Write) -> Stage:
-        names = tuple(write.values.column_names)
-        place = (write.table.name, names)
-        if place not in self._stages:
-            table = write.table.name
-            if table not in self._described:
-                self._described[table] = {column.name: column for column in describe(connection, table.schema, table.table)}
-            known = self._described[table]
-            if lost := [name for name in names if name not in known]:
-                mend = "run `syncline check` and adapt the rule"
-                raise Terminal(f"there is no column {lost[0]} (any more)", where=str(table), fix=mend)
-            stage = Stage(
-                name=f"syncline_stage_{len(self._stages)}",
-                columns=tuple(write.table.column(name) for name in names),
-                described=tuple(known[name] for name in names),
-            )
-            connection.query(stage.create())
-            self._stages[place] = stage
-        return self._stages[place]
+    def _place(self, write: Write) -> tuple[TableName, tuple[str, ...]]:
+        return write.table.name, tuple(write.values.column_names)
+
+    def _make_stage(self, connection: pymysql.Connection, write: Write) -> None:
+        """Makes the staging table outside of the transaction, and plays again what had been written in it.
+
+        Once a transaction has created a temporary table, MariaDB writes each ROLLBACK TO SAVEPOINT into the binary log, after the rows that it takes
+        back, and a reader of the log must not see such rows: they never were.
+        """
+        begun, done = self._begun, list(self._done)
+        assert begun is not None
+        self.rollback()
+        table, names = self._place(write)
+        described = {column.name: column for column in describe(connection, table.schema, table.table)}
+        if lost := [name for name in names if name not in described]:
+            mend = "run `syncline check` and adapt the rule"
+            raise Terminal(f"there is no column {lost[0]} (any more)", where=str(table), fix=mend)
+        stage = Stage(
+            name=f"syncline_stage_{len(self._stages)}",
+            columns=tuple(write.table.column(name) for name in names),
+            described=tuple(described[name] for name in names),
+        )
+        connection.query(stage.create())
+        self._stages[self._place(write)] = stage
+        self._start(connection, begun)
+        for earlier, outcome in done:
+            try:
+                again = self._write(connection, earlier)
+            except Poison as error:
+                raise Transient("rows were changed by another transaction meanwhile", where=str(earlier.table.name)) from error
+            if not np.array_equal(again.result, outcome.result):
+                raise Transient("rows were changed by another transaction meanwhile", where=str(earlier.table.name))
+            self._done.append((earlier, outcome))
 
     def _in_transaction(self) -> pymysql.Connection:
         if self._connection is None or not self._open:
@@ -267,15 +293,11 @@ class MySqlSink:
         connection, self._connection = self._connection, None
         self._open = False
         self._stages.clear()
-        self._described.clear()
+        self._done.clear()
         self._dirty.clear()
         if connection is not None:
             with contextlib.suppress(Exception):
                 connection.close()
-
-
-class _Uneven(Exception):
-    """The statement did not touch the number of rows it was to touch."""
 
 
 def prepare_session(connection: pymysql.Connection) -> None:
@@ -292,29 +314,12 @@ def prepare_session(connection: pymysql.Connection) -> None:
                 raise
             isolation = "REPEATABLE READ"  # InnoDB refuses READ COMMITTED with a log of statements
     connection.query(f"SET SESSION TRANSACTION ISOLATION LEVEL {isolation}")
-    connection.query(f"SET SESSION innodb_lock_wait_timeout = {LOCK_SECONDS}, max_error_count = 65535")
+    connection.query(f"SET SESSION innodb_lock_wait_timeout = {LOCK_SECONDS}, max_error_count = 65535, group_concat_max_len = 1000000")
 
 
 def create_checkpoint() -> str:
     """The SQL that makes our side table, on one line."""
     return " ".join(statement("create_checkpoint").split())
-
-
-def _expect(connection: pymysql.Connection, sql: str, rows: int) -> None:
-    if connection.query(sql) != rows:
-        raise _Uneven
-
-
-def _sets(stage: Stage, write: Write, rows: _Ints) -> str:
-    """SET clause over the cells decided in these rows: plain where all are, by their bit where some are."""
-    parts = []
-    for at, name in enumerate(write.values.column_names):
-        decided = write.decided[rows, at]
-        if name in write.key or not decided.any():
-            continue
-        cell, own = stage.cell(name), f"t.{quote(name)}"
-        parts.append(f"{own} = {cell}" if decided.all() else f"{own} = IF({stage.decided(name)}, {cell}, {own})")
-    return ", ".join(parts)
 
 
 def _judge(write: Write, found: _Ints) -> npt.NDArray[np.uint8]:
