@@ -35,6 +35,7 @@ HEARTBEAT_SECONDS = 1
 SILENCE_SECONDS = 20
 LINGER = 0.020
 NAP = 0.0005
+FULL_READ = 128 << 10
 CLOCK_SECONDS = 60.0
 _COM_BINLOG_DUMP, _COM_REGISTER_SLAVE, _COM_BINLOG_DUMP_GTID = COMMAND.COM_BINLOG_DUMP, COMMAND.COM_REGISTER_SLAVE, 30
 _THROUGH_GTID = 4
@@ -60,6 +61,7 @@ class MySqlSource:
         self._told_order = 0
         self._first = 0.0
         self._received = 0.0
+        self._size = 0
 
     def prepare(self, watched: Sequence[Watched]) -> Position:
         """Checks that the server logs rows and lets us read them, and returns the end of its log. Changes nothing.
@@ -201,7 +203,7 @@ class MySqlSource:
                 poll.register(link, select.POLLIN)
                 if not poll.poll(max(1.0, timeout * 1000)):
                     return
-            if time.monotonic() - self._received < 4 * NAP:
+            if self._size < FULL_READ and time.monotonic() - self._received < 4 * NAP:
                 # a busy log comes in small packets: one read of many is much cheaper than many reads
                 time.sleep(NAP)
             size = link.recv_into(decoder.room())
@@ -212,6 +214,7 @@ class MySqlSource:
         if size == 0:
             raise Transient("the server closed the connection", where=self._where, fix="it is opened again by itself")
         self._received = self._heard = time.monotonic()
+        self._size = size
         decoder.feed(size, time.time_ns() // 1000 + self._offset_us)
 
     def _await_log(self) -> None:
