@@ -32,6 +32,11 @@ def rule_problems(settings: RuleSettings, rule: CompiledRule, whole: Settings) -
     found += _policies(settings, rule, where, (source, target))
     found += _actions(settings, rule, where)
     found += _clock(settings, rule, where)
+    if not unique_key(rule):
+        key = ", ".join(rule.key)
+        what = f"{rule.target.name} has no unique index over the key ({key})"
+        fix = "add one, so that no second row can take the same key"
+        found.append(Problem(severity="warning", where=where, what=what, fix=fix))
     return found
 
 

@@ -109,9 +109,10 @@ def test_a_source_whose_log_is_not_read_is_refused() -> None:
         (("id",), (), False),
     ],
 )
-def test_a_unique_index_on_a_part_of_the_key_protects_it(key: tuple[str, ...], unique: tuple[tuple[str, ...], ...], protected: bool) -> None:
+def test_a_key_without_a_unique_index_is_a_warning(key: tuple[str, ...], unique: tuple[tuple[str, ...], ...], protected: bool) -> None:
     rule = compiled(target=table("erp", "customers", unique=unique), key=key)
     assert unique_key(rule) == protected
+    assert [severity for severity, _, _ in found(configured(), rule)] == ([] if protected else ["warning"])
 
 
 def test_two_rules_on_one_table_need_one_key_and_do_not_share_columns() -> None:
