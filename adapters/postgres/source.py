@@ -17,7 +17,7 @@ _BUSY_SECONDS = 10.0
 _FEEDBACK_SECONDS = 10.0
 _MOVE_SECONDS = 1.0
 """How often a batch without changes may carry the position on."""
-_QUIET_SECONDS = 0.003
+_QUIET_SECONDS = 0.008
 """Silence after which complete transactions are handed over."""
 _LINGER_SECONDS = 0.02
 """How long complete transactions may wait for more to come."""
@@ -35,7 +35,8 @@ class PostgresSource:
         self._name, self._url, self._rule_set, self._options = name, url, rule_set, dict(options)
         self._where = f"system {name}"
         self._wire: Wire | None = None
-        self._acknowledged = 0
+        self._acknowledged = 0  # a place where reading begins is not yet durable with us: only `acknowledge` tells
+        self._told = 0
 
     def prepare(self, watched: Sequence[Watched]) -> Position:
         """See the port. The position of a new slot is its consistent point, of an existing one what we confirmed last."""
@@ -70,7 +71,7 @@ class PostgresSource:
             connection.close() if wire is None else wire.close()
             raise
         self._wire = wire
-        self._high = self._acknowledged = self._told = position.order
+        self._high, self._told = position.order, 0
         now = time.monotonic()
         self._told_at = self._moved_at = self._heard_at = now
         self._prompt = self._ask_soon = True

@@ -479,6 +479,10 @@ def test_reading_resumes_in_the_middle(log: Log) -> None:
     again.close()
     later = log.open(watched, at=second.high)
     assert [row["id"] for b in read_changes(later, 1) for _, row in rows(only(b))] == ["3"]
+    for _ in range(3):
+        later.read(0.2)
+    confirmed = f"SELECT confirmed_flush_lsn - '0/0'::pg_lsn FROM pg_replication_slots WHERE slot_name = '{_slot(log)}'"
+    assert log.one(confirmed) == first.high.order, "beginning at a place does not acknowledge it"
 
 
 def test_the_server_keeps_its_log_from_the_acknowledged_position_on(log: Log) -> None:
