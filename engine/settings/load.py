@@ -154,7 +154,7 @@ class _Loading:
             elif type(value) is not known[name]:
                 kinds = {str: "text in quotes", int: "a whole number", bool: "true or false"}
                 self.problem(f"{key}.{name}", f"must be {kinds[known[name]]}", f"it is {plain(value)} now")
-            elif known[name] is int and value < 1:
+            elif isinstance(value, int) and known[name] is int and value < 1:
                 self.problem(f"{key}.{name}", "must be 1 or more", "write a greater number, or leave the key out")
             else:
                 options[name] = value
