@@ -8,7 +8,7 @@ Protocol: https://www.postgresql.org/docs/current/sql-copy.html, https://www.pos
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -202,11 +202,29 @@ class PostgresSink:
             (changing,) = connection.execute(statement("row_triggers_before"), table).fetchone() or (True,)
             if not changing:
                 return _without_value(write, error.diag.column_name)
-        if failure.reason in ("encoding", "unique", "foreign_key"):  # found for the set, or while lines were still being converted
+        if isinstance(error, errors.ForeignKeyViolation):
+            asked = {"table": quoted_table(write.table.name), "name": error.diag.constraint_name}
+            columns = [name for (name,) in connection.execute(statement("foreign_key_columns"), asked).fetchall()]
+            return self._staged_suspects(connection, form, lambda stage: form.without_parent(stage, columns))
+        if isinstance(error, errors.UniqueViolation):
+            return self._staged_suspects(connection, form, form.clashing)
+        if failure.reason == "encoding":  # lines are converted ahead of those that are read
             return ()
         line = re.search(r"^COPY [^,]*, \D*(\d+)", error.diag.context or "", re.MULTILINE)
         row = int(line[1]) - 1 if line is not None else -1
         return (row,) if 0 <= row < len(write) else ()
+
+    def _staged_suspects(self, connection: Connection, form: staging.Form, queries: Callable[[str], list[str]]) -> tuple[int, ...]:
+        """The rows that the queries blame, all at once: splitting would take two writes for each. Leaves the transaction as it found it."""
+        stage = self._stage(form).name
+        asked = queries(stage)
+        if not asked:
+            return ()
+        self._savepoint()
+        self._copy(*form.staged_copy(stage))
+        rows = {int(number) for query in asked for (number,) in connection.execute(query).fetchall()}
+        connection.execute(_BACK)
+        return tuple(sorted(rows))
 
     def _direct_allowed(self, table: TableName) -> bool:
         pause = self._direct_pause.get(table, 0)

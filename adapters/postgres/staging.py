@@ -9,7 +9,7 @@ where there is an index, and reads the target once where there is none. Both are
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -100,7 +100,7 @@ class Form:
         """Deletes before updates before inserts: a unique value may move from a row that goes to one that comes."""
         write = self.write
         target = f"{quoted_table(write.table.name)} AS t"
-        same = " AND ".join(f"t.{quoted(name)} = s.{quoted(name)}" for name in write.key)
+        same = self._same()
         found: list[Step] = []
         if not one_row_per_key:
             many = f"SELECT s.{NUMBER} FROM {stage} AS s JOIN {target} ON {same} GROUP BY s.{NUMBER} HAVING count(*) > 1"
@@ -120,18 +120,53 @@ class Form:
             found.append(Step(kind="exists", sql=sql))
             columns = ", ".join(quoted(name) for name in self.names)
             chosen = ", ".join(f"s.{quoted(name)}" for name in self.names)
-            sql = (
-                f"INSERT INTO {quoted_table(write.table.name)} ({columns}) OVERRIDING SYSTEM VALUE"
-                f" SELECT {chosen} FROM {stage} AS s WHERE s.{OP} = {INSERT}"
-            )
+            sql = f"INSERT INTO {quoted_table(write.table.name)} ({columns}) OVERRIDING SYSTEM VALUE SELECT {chosen} FROM {stage} AS s WHERE s.{OP} = {INSERT}"
             found.append(Step(kind="insert", sql=sql))
         return found
 
     def absent(self, stage: str, op: int) -> str:
         """Numbers of the staged rows of this operation that have no row in the target."""
-        same = " AND ".join(f"t.{quoted(name)} = s.{quoted(name)}" for name in self.write.key)
+        same = self._same()
         table = quoted_table(self.write.table.name)
         return f"SELECT s.{NUMBER} FROM {stage} AS s WHERE s.{OP} = {op} AND NOT EXISTS (SELECT FROM {table} AS t WHERE {same})"
+
+    def without_parent(self, stage: str, columns: Collection[str]) -> list[str]:
+        """Numbers of the staged rows that refer to a row which neither stands in the parent table nor comes with this write. columns: those of the
+        foreign key in question. A reference that is not decided is null in the staging table, and so is none."""
+        table = self.write.table
+        sent = {self.names[place] for place in self.sent}
+        foreign = next((foreign for foreign in table.foreign_keys if set(foreign.columns) == set(columns)), None)
+        if foreign is None or not set(columns) <= sent:
+            return []
+        pairs = list(zip(foreign.columns, foreign.parent_columns, strict=True))
+        refers = " AND ".join(f"p.{quoted(theirs)} = s.{quoted(own)}" for own, theirs in pairs)
+        given = " AND ".join(f"s.{quoted(own)} IS NOT NULL" for own, _ in pairs)
+        absent = f"NOT EXISTS (SELECT FROM {quoted_table(foreign.parent)} AS p WHERE {refers})"
+        if foreign.parent == table.name and set(foreign.parent_columns) <= sent:
+            absent += f" AND NOT EXISTS (SELECT FROM {stage} AS p WHERE {refers})"
+        return [f"SELECT s.{NUMBER} FROM {stage} AS s WHERE {self._to_be_written()} AND {given} AND {absent}"]
+
+    def clashing(self, stage: str) -> list[str]:
+        """Numbers of the staged rows whose unique value belongs to another row of the target that this write leaves alone; one query per unique
+        index beside the key. Two rows of the write that clash with each other are not among them."""
+        table, key = self.write.table, self.write.key
+        sent = {self.names[place] for place in self.sent}
+        touched = " AND ".join(f"u.{quoted(name)} = o.{quoted(name)}" for name in key)
+        return [
+            f"SELECT s.{NUMBER} FROM {stage} AS s JOIN {quoted_table(table.name)} AS u"
+            f" ON {' AND '.join(f'u.{quoted(name)} = s.{quoted(name)}' for name in unique)}"
+            f" WHERE {self._to_be_written()} AND NOT EXISTS (SELECT FROM {stage} AS o WHERE {touched})"
+            for unique in table.unique
+            if set(unique) <= sent and not set(unique) <= set(key)
+        ]
+
+    def _to_be_written(self) -> str:
+        """Of a staged row `s`: an insert whose row is absent, or an update whose row is there."""
+        there = f"EXISTS (SELECT FROM {quoted_table(self.write.table.name)} AS t WHERE {self._same()})"
+        return f"(s.{OP} = {INSERT} AND NOT {there} OR s.{OP} = {UPDATE} AND {there})"
+
+    def _same(self) -> str:
+        return " AND ".join(f"t.{quoted(name)} = s.{quoted(name)}" for name in self.write.key)
 
     def _update(self, stage: str, target: str, same: str) -> str:
         names = self.names
@@ -149,9 +184,7 @@ def create(stage: str, table: Table, columns: Sequence[str]) -> str:
     of a domain: one that is NOT NULL would refuse rows that leave the column out."""
     ours = ", ".join(f"NULL::{kind} AS {name}" for name, kind in _OURS)
     theirs = ", ".join(f"t.{quoted(name)}::{table.column(name).type.name} AS {quoted(name)}" for name in columns)
-    return (
-        f"CREATE TEMPORARY TABLE {stage} ON COMMIT DELETE ROWS AS SELECT {ours}, {theirs} FROM {quoted_table(table.name)} AS t WITH NO DATA"
-    )
+    return f"CREATE TEMPORARY TABLE {stage} ON COMMIT DELETE ROWS AS SELECT {ours}, {theirs} FROM {quoted_table(table.name)} AS t WITH NO DATA"
 
 
 def _bits(matrix: npt.NDArray[np.bool_]) -> pa.StringArray:

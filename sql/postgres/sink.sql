@@ -30,3 +30,9 @@ ON CONFLICT (rule_set, source) DO UPDATE SET batch = excluded.batch, position = 
 -- name: row_triggers_before
 -- Triggers that may drop or change a row before it is written.
 SELECT EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgrelid = %(table)s::regclass AND tgtype & 3 = 3 AND tgenabled <> 'D');
+
+-- name: foreign_key_columns
+-- The columns of one of the table's own foreign keys; nothing for a key of another table that refers to it.
+SELECT a.attname::text FROM pg_catalog.pg_constraint AS f
+JOIN pg_catalog.pg_attribute AS a ON a.attrelid = f.conrelid AND a.attnum = ANY (f.conkey)
+WHERE f.conrelid = %(table)s::regclass AND f.conname = %(name)s AND f.contype = 'f';
