@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import psycopg
@@ -14,6 +18,7 @@ import pytest
 from adapters.postgres import connection as pg
 from adapters.postgres import source as source_module
 from adapters.postgres.pgoutput_stream import Streamed
+from adapters.postgres.pgoutput_wire import LibpqWire
 from adapters.postgres.reader import PostgresReader
 from adapters.postgres.schema import read_table
 from adapters.postgres.source import PostgresSource
@@ -94,6 +99,7 @@ def opened_log(server: PostgresServer) -> Iterator[Log]:
     finally:
         for source in log.opened:
             source.close()
+        sql = log.sql
         drop = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database() AND NOT active"
         while sql.execute("SELECT 1 FROM pg_replication_slots WHERE database = current_database()").fetchone():
             sql.execute(drop)  # a walsender may be just going
@@ -702,3 +708,60 @@ def _slot(log: Log) -> str:
     from adapters.postgres import slot
 
     return slot.names("erp", "rules", {}, log.sql.info.dbname).slot
+
+
+def test_an_encrypted_connection_with_a_password_reads_the_same_log(tmp_path: Path) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    with servers.postgres("15") as server:
+        key, certificate = server.data / "server.key", server.data / "server.crt"
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-keyout", key, "-out", certificate],
+            check=True, capture_output=True, cwd=tmp_path,
+        )  # fmt: skip
+        owner = server.data.stat()
+        for file in (key, certificate):
+            os.chown(file, owner.st_uid, owner.st_gid)
+            file.chmod(0o600)
+        server.execute("ALTER SYSTEM SET ssl = on")
+        server.execute("SELECT pg_reload_conf()")
+        server.login("sync", "secret")
+        with opened_log(server) as log:
+            log.run("CREATE TABLE t (id int PRIMARY KEY, note text)")
+            source = PostgresSource("erp", server.url(log.sql.info.dbname, user="sync", password="secret") + "?sslmode=require", "rules", {})
+            log.opened.append(source)
+            source.open([log.watch("t")], source.prepare([log.watch("t")]))
+            assert isinstance(source._wire, LibpqWire)
+            assert log.one("SELECT bool_or(ssl) FROM pg_stat_ssl JOIN pg_stat_replication USING (pid)")
+            log.run("INSERT INTO t SELECT n, repeat('x', 300) FROM generate_series(1, 30000) n")
+            (batch,) = read_changes(source, 30000)
+            assert only(batch).values.column("id").to_pylist() == [str(n) for n in range(1, 30001)]
+
+
+@pytest.mark.parametrize("transport", ["auto", "libpq"])
+def test_a_value_larger_than_the_buffer_arrives(log: Log, transport: str) -> None:
+    log.run("CREATE TABLE t (id int PRIMARY KEY, note text)")
+    source = log.open(log.watch("t"), transport=transport)
+    log.run("INSERT INTO t VALUES (1, 'before')", "INSERT INTO t VALUES (2, repeat('0123456789', 2000000))", "INSERT INTO t VALUES (3, 'after')")
+    notes = [row["note"] or "" for batch in read_changes(source, 3) for _, row in rows(only(batch))]
+    assert (notes[0], notes[2]) == ("before", "after") and notes[1] == "0123456789" * 2000000
+
+
+@pytest.mark.parametrize("transport", ["auto", "libpq"])
+def test_a_server_that_dies_is_read_on_when_it_is_back(transport: str) -> None:
+    with servers.postgres("15", {"max_prepared_transactions": 5}) as server, opened_log(server) as log:
+        log.run("CREATE TABLE t (id int PRIMARY KEY)")
+        watched = log.watch("t")
+        source = log.open(watched, transport=transport)
+        log.run("INSERT INTO t VALUES (1)", "BEGIN", "INSERT INTO t VALUES (2)", "PREPARE TRANSACTION 'later'")
+        (batch,) = read_changes(source, 1)
+        server.kill()
+        assert isinstance(read_error(source), Transient)
+        with pytest.raises(Transient):
+            source.open([watched], batch.high)
+        server.start()
+        log.sql = pg.connect(log.url, system="test")
+        log.run("INSERT INTO t VALUES (3)", "COMMIT PREPARED 'later'")
+        source.open([watched], batch.high)
+        found = [row["id"] for b in read_changes(source, 2) for _, row in rows(only(b))]
+        assert found == ["3", "2"]
