@@ -76,7 +76,8 @@ def _parameter(name: str, value: str, system: str) -> tuple[str, object]:
             raise Terminal(f"{name} has to be a number of seconds", where=where, fix=f"write {name}=60")
         return name, int(value)
     known = ", ".join((*_FILES, "ssl_key_password", *_FLAGS, *_SECONDS, "unix_socket"))
-    raise Terminal(f"parameter {name!r} is not known", where=where, fix=f"known ones: {known}")
+    # not named: behind an unencoded ? it may be the rest of a password
+    raise Terminal("the url has a parameter that is not known", where=where, fix=f"known ones: {known}")
 
 
 def connect(url: str, *, system: str, **overrides: object) -> pymysql.Connection:

@@ -52,6 +52,7 @@ _CHILD = _poison("foreign_key", "other rows still point to this row", "delete or
 _UNIQUE = _poison("unique", "another row already holds a value that must be unique", "decide which of the two rows is right")
 _CHECK = _poison("check", "a CHECK constraint of the table refuses the row", "make the rule deliver what the constraint asks for")
 _DISK = _transient("the server has no room left", "free disk space on the server")
+_GRANT = "GRANT SELECT, INSERT, UPDATE, DELETE, CREATE TEMPORARY TABLES ON database.* TO the user"
 _FILE = _transient("the server has trouble with one of its files", "look at disk space and the server's error log")
 _TLS = _terminal("the encrypted connection could not be made", "check the ssl_ files in the system's url")
 _NO_COLUMN = _terminal("a table or column is not as it was when the rules were checked", "run `syncline check` and adapt the rule")
@@ -106,7 +107,7 @@ MEANINGS: dict[int, Meaning] = {
     3159: _terminal("the server accepts encrypted connections only", "add ssl_ca=/path/to/ca.pem to the system's url"),
     2026: _TLS,
     1049: _terminal("there is no such database", "correct the database in the system's url, or CREATE DATABASE"),
-    1044: _terminal("the user may not use this database", "GRANT SELECT, INSERT, UPDATE, DELETE ON database.* TO the user"),
+    1044: _terminal("the user may not use this database, or make temporary tables in it", _GRANT),
     1046: _terminal("no database is named", "name the database in the system's url: mysql://host/database"),
     1142: _RIGHT,
     1143: _RIGHT,

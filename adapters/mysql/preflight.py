@@ -106,7 +106,8 @@ class _Examination:
         if "PARTIAL_JSON" in str(self._variable("binlog_row_value_options") or "").upper():
             what = "binlog_row_value_options is PARTIAL_JSON: the log holds pieces of JSON values, so their rows have to be read again"
             self._warning(self._where, what, "SET GLOBAL binlog_row_value_options = ''")
-        if int(self._variable("read_only") or 0) and not int(self._variable("log_slave_updates") or 0):
+        logged = self._variable("log_slave_updates") or self._variable("log_replica_updates") or 0
+        if int(self._variable("read_only") or 0) and not int(logged):
             what = "the server looks like a replica that does not log what it replicates (log_slave_updates is off)"
             self._warning(self._where, what, f"set log_slave_updates = ON {config}, or point the url at the primary")
         if not self._mariadb and str(self._variable("gtid_mode") or "OFF").upper() != "ON":

@@ -33,7 +33,9 @@ _Ints = npt.NDArray[np.int64]
 
 LOCK_SECONDS = 10
 ATTEMPTS = 3
+PAUSE = 20
 _DUPLICATE, _NO_TABLE, _DENIED, _CANNOT_SET = 1062, 1146, 1142, 1227
+_ROW_TOO_LARGE = 1118
 _FOREIGN = frozenset((1216, 1217, 1451, 1452))
 
 
@@ -50,6 +52,7 @@ class MySqlSink:
         self._done: list[tuple[Write, Outcome]] = []
         self._dirty: set[str] = set()
         self._local = True
+        self._pause: dict[TableName, int] = {}
         self._open = False
 
     def prepare(self) -> None:
@@ -148,8 +151,11 @@ class MySqlSink:
             raise _placed(refused, write.table) from error
 
     def _apply(self, connection: pymysql.Connection, stage: Stage, write: Write) -> Outcome:
+        single = any(set(columns) <= set(write.key) for columns in write.table.unique)
+        if single and self._direct(connection, stage, write):
+            return Outcome(result=np.full(len(write), WROTE, dtype=np.uint8))
         self._fill(connection, stage, write)
-        if any(set(columns) <= set(write.key) for columns in write.table.unique):
+        if single:
             with contextlib.suppress(Uneven):
                 self._run(connection, stage, write, np.arange(len(write)))
                 return Outcome(result=np.full(len(write), WROTE, dtype=np.uint8))
@@ -175,6 +181,23 @@ class MySqlSink:
                 fix="map the key so that it differs by more than case, accents or trailing blanks",
             )
         raise Transient("rows were changed by another transaction meanwhile", where=str(write.table.name), fix="it is tried again by itself")
+
+    def _direct(self, connection: pymysql.Connection, stage: Stage, write: Write) -> bool:
+        """Loads a write of inserts alone straight into the target. The server leaves out what does not fit or stands there already, with a warning:
+        at the first one all of it is taken back, and the staged way has to find out. After that the table's next writes do not try."""
+        if not self._local or not (write.op == INSERT).all() or not write.decided.all():
+            return False
+        table = write.table.name
+        if self._pause.get(table, 0):
+            self._pause[table] -= 1
+            return False
+        try:
+            self._local = stage.fill(connection, write, local=True, into=f"{quote(table.schema)}.{quote(table.table)}")
+            return self._local
+        except (Poison, Uneven):
+            self._pause[table] = PAUSE
+            self._back(connection)
+            return False
 
     def _back(self, connection: pymysql.Connection) -> None:
         """To where the write began. The staged rows are gone with it."""
@@ -241,7 +264,7 @@ class MySqlSink:
             columns=tuple(write.table.column(name) for name in names),
             described=tuple(described[name] for name in names),
         )
-        connection.query(stage.create())
+        _create(connection, stage, write)
         self._stages[self._place(write)] = stage
         self._start(connection, begun)
         for earlier, outcome in done:
@@ -303,10 +326,10 @@ class MySqlSink:
 def prepare_session(connection: pymysql.Connection) -> None:
     """READ COMMITTED: no gap locks on keys that are not there, and each statement sees what is committed."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT @@SESSION.binlog_format")
+        cursor.execute("SHOW SESSION VARIABLES LIKE 'binlog_format'")
         row = cursor.fetchone()
     isolation = "READ COMMITTED"
-    if row is not None and str(row[0]).upper() == "STATEMENT":
+    if row is not None and str(row[1]).upper() == "STATEMENT":
         try:
             connection.query("SET SESSION binlog_format = ROW")
         except pymysql.MySQLError as error:
@@ -315,6 +338,21 @@ def prepare_session(connection: pymysql.Connection) -> None:
             isolation = "REPEATABLE READ"  # InnoDB refuses READ COMMITTED with a log of statements
     connection.query(f"SET SESSION TRANSACTION ISOLATION LEVEL {isolation}")
     connection.query(f"SET SESSION innodb_lock_wait_timeout = {LOCK_SECONDS}, max_error_count = 65535, group_concat_max_len = 1000000")
+
+
+def _create(connection: pymysql.Connection, stage: Stage, write: Write) -> None:
+    try:
+        try:
+            connection.query(stage.create(write.key))
+        except pymysql.MySQLError as error:
+            if number_of(error) != _ROW_TOO_LARGE:
+                raise
+            connection.query(stage.create(write.key, wide=True))
+    except pymysql.MySQLError as error:
+        wrapped = wrap(error, str(write.table.name))
+        if isinstance(wrapped, Poison):  # no row is at fault here
+            wrapped = Terminal(f"no staging table can be made: {wrapped.what}", where=wrapped.where, fix="report this with the table's definition")
+        raise wrapped from error
 
 
 def create_checkpoint() -> str:

@@ -54,21 +54,25 @@ class Stage:
         word, bit = divmod(self.place(column), WORD_BITS)
         return f"s._m{word} & {1 << bit}"
 
-    def create(self) -> str:
+    def create(self, key: Sequence[str], *, wide: bool = False) -> str:
+        """wide: long texts outside of the row, for a table whose rows are near the largest size a row may have."""
         words = [f"_m{word} bigint unsigned NOT NULL" for word in range(self.words)]
-        cells = [f"c{at} {_declared(column)}" for at, column in enumerate(self.described)]
+        cells = [f"c{at} {_declared(column, wide and column.name not in key)}" for at, column in enumerate(self.described)]
         parts = ", ".join(["_n int NOT NULL PRIMARY KEY", "_op tinyint NOT NULL", *words, *cells])
         return f"CREATE TEMPORARY TABLE {quote(self.name)} ({parts}) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4"
 
-    def fill(self, connection: pymysql.Connection, write: Write, *, local: bool) -> bool:
-        """Puts the rows in. Poison naming the rows that do not fit. False when the server does not allow LOAD DATA LOCAL (nothing was done then)."""
+    def fill(self, connection: pymysql.Connection, write: Write, *, local: bool, into: str = "") -> bool:
+        """Puts the rows in. into: straight into this table, values only. Poison naming the rows that do not fit. False when the server does not allow
+        LOAD DATA LOCAL (nothing was done then)."""
         values = [self._sent(write, column) for column in self.columns]
-        numbers = [pa.array(np.arange(len(write), dtype=np.int32)), pa.array(write.op), *map(pa.array, self._masks(write))]
+        numbers = [] if into else [pa.array(np.arange(len(write), dtype=np.int32)), pa.array(write.op), *map(pa.array, self._masks(write))]
         if not local:
             self._insert(connection, numbers, values)
             return True
+        names = [column.name for column in self.columns] if into else [f"c{at}" for at in range(len(self.columns))]
+        known = dict(zip(names, self.columns, strict=True))
         try:
-            count = load_local(connection, self._load(), encode([*numbers, *values]), self._names())
+            count = load_local(connection, self._load(into, names), encode([*numbers, *values]), known)
         except pymysql.MySQLError as error:
             if refuses_local(error):
                 return False
@@ -91,16 +95,16 @@ class Stage:
             bits = write.decided[:, word * WORD_BITS : (word + 1) * WORD_BITS].astype(np.uint64)
             yield bits @ (np.uint64(1) << np.arange(bits.shape[1], dtype=np.uint64))
 
-    def _load(self) -> str:
-        fields, sets = ["_n", "_op", *(f"_m{word}" for word in range(self.words))], []
-        for at, (column, described) in enumerate(zip(self.columns, self.described, strict=True)):
+    def _load(self, into: str, names: Sequence[str]) -> str:
+        fields, sets = [] if into else ["_n", "_op", *(f"_m{word}" for word in range(self.words))], []
+        for at, (name, column, described) in enumerate(zip(names, self.columns, self.described, strict=True)):
             expression = assignment(column.type, described, f"@v{at}")
-            fields.append(f"@v{at}" if expression else f"c{at}")
+            fields.append(f"@v{at}" if expression else quote(name))
             if expression:
-                sets.append(f"c{at} = {expression}")
+                sets.append(f"{quote(name)} = {expression}")
         tail = f" SET {', '.join(sets)}" if sets else ""
         return (
-            f"LOAD DATA LOCAL INFILE 'syncline' INTO TABLE {quote(self.name)} CHARACTER SET utf8mb4 "
+            f"LOAD DATA LOCAL INFILE 'syncline' INTO TABLE {into or quote(self.name)} CHARACTER SET utf8mb4 "
             rf"FIELDS TERMINATED BY '\t' ESCAPED BY '\\' LINES TERMINATED BY '\n' ({', '.join(fields)}){tail}"
         )
 
@@ -126,8 +130,9 @@ class Stage:
             refuse_warnings(connection, self._names(), first)
 
 
-def _declared(column: Described) -> str:
-    text = f"{column.declared} CHARACTER SET {column.charset} COLLATE {column.collation}" if column.charset else column.declared
+def _declared(column: Described, wide: bool) -> str:
+    declared = {"varchar": "mediumtext", "varbinary": "mediumblob"}.get(column.base, column.declared) if wide else column.declared
+    text = f"{declared} CHARACTER SET {column.charset} COLLATE {column.collation}" if column.charset else declared
     return f"{text} NULL DEFAULT NULL"
 
 

@@ -87,12 +87,13 @@ def test_the_log_holds_the_marker_first_and_nothing_of_the_staging_table(databas
     since = place(database)
     everything = [(INSERT, ("1", "a")), (INSERT, ("2", "b"))]
     database.put(rows_of(table, ("id",), ("id", "v"), everything), rows_of(table, ("id",), ("id", "v"), everything))
+    database.put(rows_of(table, ("id",), ("id", "v"), [(UPDATE, ("1", "b"))]))
     database.sink.close()
     told = events(database, since)
     mapped = [text.rsplit("(", 1)[1].rstrip(")").split(".")[1] for kind, text in told if kind == "Table_map"]
     assert mapped[0] == "syncline_checkpoint" and set(mapped) == {"syncline_checkpoint", "t"}
-    assert not any(word in text for kind, text in told if kind == "Query" for word in ("CREATE", "DROP", "ROLLBACK"))
-    assert [kind for kind, _ in told].count("Xid") == 1
+    assert not any(word in text for kind, text in told if kind == "Query" for word in ("CREATE", "DROP", "TRUNCATE", "ROLLBACK"))
+    assert [kind for kind, _ in told].count("Xid") == 2
 
 
 def test_rows_taken_back_never_stand_in_the_log(database: Database) -> None:
@@ -182,6 +183,21 @@ def test_more_columns_than_one_word_of_bits(database: Database) -> None:
     database.put(change)
     found = [[int(value) for value in row[1:]] for row in database.execute("SELECT * FROM t ORDER BY id")]
     assert found == change.decided[:, 1:].astype(int).tolist()
+
+
+def test_a_table_whose_rows_are_as_large_as_rows_may_be(database: Database) -> None:
+    table = database.table("t", "id int PRIMARY KEY, a varchar(16000), b varchar(375), c varbinary(20)")
+    write = rows_of(table, ("id",), ("id", "a", "b", "c"), [(INSERT, ("1", "x" * 16000, "y", "\\x00")), (INSERT, ("2", None, None, None))])
+    write.decided[1, 2] = False
+    assert database.put(write) == [[WROTE, WROTE]]
+    with pytest.raises(pymysql.MySQLError, match="1118"):
+        database.execute("CREATE TABLE larger (_n int, _op tinyint, _m0 bigint, id int, a varchar(16000), b varchar(375), c varbinary(20))")
+    assert database.execute("SELECT length(a), b, hex(c) FROM t ORDER BY id") == [(16000, "y", "00"), (None, None, None)]
+    database.begin()
+    with pytest.raises(Poison) as refused:
+        database.sink.write(rows_of(table, ("id",), ("id", "a", "b", "c"), [(UPDATE, ("1", "ok", "z" * 376, None)), (UPDATE, ("2", "ok", "z", None))]))
+    assert refused.value.reason == "too_long"
+    database.sink.rollback()
 
 
 # --- refusals ---
