@@ -93,6 +93,8 @@ def engine_type(duckdb: str) -> DataType | None:
 def printing(duckdb: str, value: str) -> str:
     """SQL of the canonical text of `value` (an SQL name)."""
     text = f"CAST({value} AS VARCHAR)"
+    if (found := _DECIMAL.fullmatch(duckdb)) and found[1] == found[2]:
+        return rf"regexp_replace({text}, '^(-?)\.', '\10.')"  # DuckDB writes .5 where every digit is behind the point
     match duckdb:
         case "VARCHAR":
             return value
