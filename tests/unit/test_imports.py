@@ -20,8 +20,8 @@ MAY: dict[str, tuple[str, ...]] = {
     # the stages
     "engine.capture": BASE,
     "engine.mapping": BASE,
-    "engine.ledger": (*BASE, "engine.resolve.observe"),  # how an entry learns from a log is one function, replayed when an echo arrives
-    "engine.resolve": (*BASE, "engine.ledger.state"),  # the arrays that a ledger entry becomes, a value without I/O
+    "engine.ledger": BASE,
+    "engine.resolve": BASE,
     "engine.apply": BASE,
     # what is seen of an engine: reads what the others have left behind
     "engine.observe": (*BASE, "engine.settings", "engine.ledger"),
