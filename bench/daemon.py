@@ -115,12 +115,15 @@ class OneWay:
         started = time.monotonic()
         process = self.program.start("--until-idle")
         peak = 0.0
-        used = {"daemon": 0.0}
+        used = {"daemon": 0.0, "start": 0.0}
 
-        def sample() -> None:
+        def sample(streaming: bool) -> None:
             nonlocal peak
             peak = max(peak, peak_rss_mb(process.pid))
-            used["daemon"] = max(used["daemon"], cpu_seconds(process.pid))
+            now = cpu_seconds(process.pid)
+            if now:  # 0 once it has ended
+                used["start"] = used["start"] if streaming else now
+                used["daemon"] = now - used["start"]
             if process.poll() not in (None, 0):
                 raise GaveUpError(f"`syncline run` ended with exit code {process.returncode}: {self.program.tail()}")
 
@@ -129,7 +132,7 @@ class OneWay:
                 source=self._source, slot=self._slot, target=self._target, done=done, started=started, patience=patience, each_poll=sample
             )
             while process.poll() is None and time.monotonic() - started < patience:
-                sample()
+                sample(True)
                 time.sleep(0.02)
             self.program.finish(process, 1)
         finally:

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -29,6 +29,9 @@ from engine.throwaway import servers
 
 ROWS = 4_000
 """Rows per side that its writer changes in turn: more than the changes that are on their way at any time."""
+
+SETTINGS: dict[str, servers.Setting] = {"synchronous_commit": "on"}
+"""A log can be read up to where it is flushed; commits that do not wait for it are flushed up to three times `wal_writer_delay` (200 ms) later."""
 
 _LOOK_SECONDS = 0.004
 _LINGER_SECONDS = 20.0
@@ -151,7 +154,7 @@ class Direction:
 
 def measure(*, rate: float = 200.0, seconds: float = 30.0) -> list[Latency]:
     """Half of `rate` on each side for `seconds`. GaveUpError when the daemon does not come up or ends early."""
-    with servers.postgres("15", {"synchronous_commit": "off"}) as erp, servers.mariadb() as crm, tempfile.TemporaryDirectory() as folder:
+    with servers.postgres("15", SETTINGS) as erp, servers.mariadb() as crm, tempfile.TemporaryDirectory() as folder:
         erp_url, crm_url = erp.database(), crm.database()
         _fill(erp, erp_url, crm, crm_url)
         config = write_config(
@@ -163,6 +166,7 @@ def measure(*, rate: float = 200.0, seconds: float = 30.0) -> list[Latency]:
             ],
         )
         program = Syncline(config)
+        program.until_idle(120)  # the first read
         with _sides(erp_url, crm_url) as sides:
             process = program.start()
             try:
@@ -222,17 +226,21 @@ def _sides(erp_url: str, crm_url: str) -> Iterator[tuple[Side, Side, Side, Side]
             side.close()
 
 
-def _come_up(program: Syncline, ended: object, sides: tuple[Side, Side, Side, Side]) -> None:
-    """Waits until a change of each side arrives on the other: first read done, both logs tailed, code compiled."""
+def _come_up(program: Syncline, ended: Callable[[], int | None], sides: tuple[Side, Side, Side, Side]) -> None:
+    """Waits until a change of each side has arrived on the other: both logs are tailed, the code is compiled."""
     deadline = time.monotonic() + 120
-    for here, there, key in ((sides[0], sides[1], 1), (sides[2], sides[3], ROWS + 1)):
+
+    def wait(what: str) -> None:
+        if ended() is not None:
+            raise GaveUpError(f"`syncline run` ended early: {program.tail()}")
+        if time.monotonic() > deadline:
+            raise GaveUpError(f"{what} within 120 s: {program.tail()}")
+        time.sleep(0.1)
+
+    for name, here, there, key in (("MariaDB to PostgreSQL", *sides[:2], 1), ("PostgreSQL to MariaDB", *sides[2:], ROWS + 1)):
         here.change(key, -1)
         while there.notes([key]).get(key) != -1:
-            if callable(ended) and ended() is not None:
-                raise GaveUpError(f"`syncline run` ended early: {program.tail()}")
-            if time.monotonic() > deadline:
-                raise GaveUpError(f"no change arrived within 120 s: {program.tail()}")
-            time.sleep(0.05)
+            wait(f"{name}: no change arrived")
 
 
 def _all(jobs: Sequence[tuple[object, tuple[float, ...]]]) -> None:

@@ -20,7 +20,8 @@ class GaveUpError(Exception):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drain:
     """rows: transferred. seconds: from the moment the slot was streaming until the last row could be read from the target.
-    whole_seconds: from the start of the process, or of ALTER SUBSCRIPTION ENABLE. cpu_seconds: by part. peak_rss_mb: of the daemon."""
+    whole_seconds: from the start of the process, or of ALTER SUBSCRIPTION ENABLE. cpu_seconds: by part, `start` until the slot was streaming.
+    peak_rss_mb: of the daemon."""
 
     rows: int
     seconds: float
@@ -54,11 +55,11 @@ def peak_rss_mb(pid: int) -> float:
 
 
 def until_there(
-    *, source: str, slot: str, target: str, done: str, started: float, patience: float, each_poll: Callable[[], None]
+    *, source: str, slot: str, target: str, done: str, started: float, patience: float, each_poll: Callable[[bool], None]
 ) -> tuple[float, float]:
     """Seconds from streaming, and from `started` (time.monotonic), until the query `done` gives a row on the target.
 
-    each_poll: called at every look, to sample processes; may raise GaveUpError.
+    each_poll: called at every look with whether the slot streams, to sample processes; may raise GaveUpError.
     """
     streaming: float | None = None
     with psycopg.connect(source, autocommit=True) as there, psycopg.connect(target, autocommit=True) as here:
@@ -73,5 +74,5 @@ def until_there(
                 return seen - streaming, seen - started
             if now - started > patience:
                 raise GaveUpError(f"not finished after {patience:.0f} s")
-            each_poll()
+            each_poll(streaming is not None)
             time.sleep(_POLL_SECONDS)

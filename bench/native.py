@@ -33,7 +33,7 @@ class Native:
         used = {"apply worker": 0.0, "walsender": 0.0}
         with psycopg.connect(self._target, autocommit=True) as here, psycopg.connect(self._source, autocommit=True) as there:
 
-            def sample() -> None:
+            def sample(_streaming: bool) -> None:
                 worker = here.execute("SELECT pid FROM pg_stat_subscription WHERE pid IS NOT NULL AND relid IS NULL").fetchone()
                 sender = there.execute("SELECT active_pid FROM pg_replication_slots WHERE slot_name = %s AND active", (SLOT,)).fetchone()
                 if worker and sender:
@@ -45,7 +45,7 @@ class Native:
                 seconds, whole = until_there(
                     source=self._source, slot=SLOT, target=self._target, done=done, started=started, patience=patience, each_poll=sample
                 )
-                sample()
+                sample(True)
             finally:
                 here.execute("ALTER SUBSCRIPTION bench_native DISABLE")
             self._let_go(there)
