@@ -32,6 +32,12 @@ class Binder:
         self._connection.execute(f"CREATE TABLE batch (__row BIGINT{columns})")
         self._connection.execute("INSERT INTO batch (__row) VALUES (0)")
 
+    def __enter__(self) -> Binder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
     def joins(self) -> dict[int, ResolvedJoin] | None:
         """The joins with `many` found out. None when DuckDB cannot run one of them."""
         found = {}

@@ -106,7 +106,13 @@ class _Compiler:
         if None in self._joined or len(joins) < len(self._joined):
             return None
         used = {lookup.name: lookup for lookup in self._joined if lookup is not None}
-        binder = Binder(self._source, {join.lookup: used[join.lookup] for join in joins.values()}, joins, self._findings)
+        with Binder(self._source, used, joins, self._findings) as binder:
+            return self._bound(binder, joins, where, selected, key)
+
+    def _bound(
+        self, binder: Binder, joins: Mapping[int, ResolvedJoin], where: Resolved | None, selected: Sequence[_Selected], key: Sequence[str]
+    ) -> CompiledRule | None:
+        """The rest of the work, now that every name is known: types, and whether DuckDB can run it."""
         bound = binder.joins()
         if bound is None:
             return None

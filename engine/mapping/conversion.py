@@ -290,12 +290,12 @@ class _Pair:
     def _calendar_limits(self) -> list[Step]:
         if self.target == MYSQL and self.source != MYSQL:
             return [FourDigitYear()]
-        if self.target == POSTGRES and self.source == MYSQL:
+        if self.target == POSTGRES and self.source not in (POSTGRES, DUCKDB):
             return [WholeDate()]
         return []
 
     def time(self) -> Conversion:
-        steps: list[Step] = [TimeOfDay()] if self.source == MYSQL and self.target == POSTGRES else []
+        steps: list[Step] = [TimeOfDay()] if self.source not in (POSTGRES, DUCKDB) and self.target == POSTGRES else []
         warning = ""
         if self.have.fraction > self.want.fraction:
             steps.append(Fraction(self.want.fraction))

@@ -341,7 +341,10 @@ class Uuid(Step):
         return pc.invert(pc.match_substring_regex(values, _UUID))
 
     def change(self, values: pa.StringArray) -> pa.StringArray:
-        return pc.replace_substring_regex(pc.ascii_lower(values), _UUID_PARTS, r"\1-\2-\3-\4-\5")
+        lower = pc.ascii_lower(values)
+        if pc.all(pc.equal(pc.binary_length(lower), 36)).as_py():
+            return lower
+        return pc.replace_substring_regex(lower, _UUID_PARTS, r"\1-\2-\3-\4-\5")
 
     def what(self, text: str) -> str:  # noqa: ARG002
         return "the text is not a UUID"
@@ -402,13 +405,15 @@ def _each(values: pa.StringArray, to: pa.DataType, function: Callable[[str], obj
 
 
 def _no_minus_zero(values: pa.StringArray) -> pa.StringArray:
-    return pc.replace_substring_regex(values, r"^-(0(\.0*)?)$", r"\1")
+    minus_zero = pc.equal(values, "-0")
+    return pc.if_else(minus_zero, "0", values) if pc.any(minus_zero).as_py() else values
 
 
 def _short(values: pa.StringArray) -> pa.StringArray:
     """Decimals without zeros at the end of the fraction."""
-    short = pc.replace_substring_regex(values, r"^(-?\d+)\.0*$", r"\1")
-    return _no_minus_zero(pc.replace_substring_regex(short, r"^(-?\d+\.\d*[1-9])0+$", r"\1"))
+    short = pc.ascii_rtrim(pc.ascii_rtrim(values, characters="0"), characters=".")
+    point = pc.match_substring(values, ".")
+    return _no_minus_zero(short if pc.all(point).as_py() else pc.if_else(point, short, values))
 
 
 def _digits(short: pa.StringArray) -> tuple[np.ndarray, np.ndarray]:
@@ -416,7 +421,7 @@ def _digits(short: pa.StringArray) -> tuple[np.ndarray, np.ndarray]:
     length = pc.fill_null(pc.binary_length(short), 0).to_numpy(zero_copy_only=False).astype(np.int64)
     point = pc.fill_null(pc.find_substring(short, "."), -1).to_numpy(zero_copy_only=False).astype(np.int64)
     minus = pc.fill_null(pc.starts_with(short, "-"), False).to_numpy(zero_copy_only=False)
-    zero = pc.fill_null(pc.match_substring_regex(short, r"^-?0(\.|$)"), False).to_numpy(zero_copy_only=False)
+    zero = pc.fill_null(pc.or_(pc.starts_with(short, "0"), pc.starts_with(short, "-0")), False).to_numpy(zero_copy_only=False)
     special = pc.fill_null(pc.match_substring_regex(short, "[fN]"), True).to_numpy(zero_copy_only=False)
     before = np.where(point >= 0, point, length) - minus - zero
     after = np.where(point >= 0, length - point - 1, 0)
