@@ -107,10 +107,10 @@ class _Compiler:
             return None
         used = {lookup.name: lookup for lookup in self._joined if lookup is not None}
         with Binder(self._source, used, joins, self._findings) as binder:
-            return self._bound(binder, joins, where, selected, key)
+            return self._bound(binder, where, selected, key)
 
     def _bound(
-        self, binder: Binder, joins: Mapping[int, ResolvedJoin], where: Resolved | None, selected: Sequence[_Selected], key: Sequence[str]
+        self, binder: Binder, where: Resolved | None, selected: Sequence[_Selected], key: Sequence[str]
     ) -> CompiledRule | None:
         """The rest of the work, now that every name is known: types, and whether DuckDB can run it."""
         bound = binder.joins()
