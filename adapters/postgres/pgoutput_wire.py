@@ -137,13 +137,18 @@ class LibpqWire(Wire):
         add = parts.append
         pgconn = self._pgconn
         try:
-            pgconn.consume_input()
-            get = pgconn.get_copy_data
-            while len(parts) < _MESSAGES_AT_ONCE:
-                size, data = get(1)
-                if size <= 0:
+            get, size = pgconn.get_copy_data, 1
+            while size >= 0 and len(parts) < _MESSAGES_AT_ONCE:
+                # Encrypted, each call takes in one record, which the server makes of every message.
+                pgconn.consume_input()
+                before = len(parts)
+                while True:
+                    size, data = get(1)
+                    if size <= 0:
+                        break
+                    add(data)
+                if len(parts) == before:
                     break
-                add(data)
         except psycopg.Error as error:
             raise self._lost() from error
         if parts:
