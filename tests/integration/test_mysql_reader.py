@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import datetime
 import json
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pymysql
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import NameOID
 
 from adapters.mysql import connect
 from adapters.mysql.connection import connect as open_connection
@@ -22,6 +29,7 @@ from engine.model.schema import Table
 from engine.model.types import Kind
 from engine.model.write import WROTE, Marker, Write
 from engine.ports import Reader, Sink
+from engine.throwaway import servers
 
 
 class Database:
@@ -230,12 +238,18 @@ def begin(database: Database) -> None:
 
 @pytest.mark.parametrize(("declared", "values"), EXACT, ids=[declared for declared, _ in EXACT])
 def test_round_trip_is_exact(database: Database, declared: str, values: list[str]) -> None:
-    table = database.table("t", f"id int PRIMARY KEY, v {declared}")
-    begin(database)
-    assert set(database.sink.write(write(table, [*values, None])).result.tolist()) == {WROTE}
-    database.sink.commit()
-    kind = table.column("v").type
-    assert comparable(kind, pa.array(database.column(table, "v"))) == comparable(kind, pa.array([*values, None]))
+    """By each of the three ways that rows go: loaded straight into the table, loaded into the staging table, inserted into the staging table."""
+    sink: Any = database.sink
+    for way in ("direct", "staged", "inserted"):
+        table = database.table(way, f"id int PRIMARY KEY, v {declared}")
+        sink._pause[table.name] = int(way == "staged")
+        sink._local = way != "inserted"
+        begin(database)
+        assert set(database.sink.write(write(table, [*values, None])).result.tolist()) == {WROTE}
+        database.sink.commit()
+        kind = table.column("v").type
+        assert comparable(kind, pa.array(database.column(table, "v"))) == comparable(kind, pa.array([*values, None])), way
+        assert sink._pause[table.name] == 0, "the way that was meant was not the way that was gone"
 
 
 @pytest.mark.parametrize(("declared", "values"), EXACT, ids=[declared for declared, _ in EXACT])
@@ -464,6 +478,55 @@ def test_clock_is_the_servers(database: Database) -> None:
 
 
 # --- errors and connections ---
+
+
+def test_reading_and_writing_over_tls(tmp_path: Path) -> None:
+    if servers.available("mariadb"):
+        pytest.skip("no MariaDB here")
+    certificate, key = self_signed(tmp_path)
+    with servers.mariadb({"ssl_cert": str(certificate), "ssl_key": str(key), "require_secure_transport": True}) as server:
+        made = Database(server)
+        for options in ("", f"?ssl_ca={certificate}&ssl_verify_cert=true"):
+            adapter = connect("crm", made.url + options, {})
+            made.reader, made.sink = adapter.reader(), adapter.sink("rules")
+            table = made.table(f"t{len(options)}", "id int PRIMARY KEY, v text")
+            texts = [str(number) * 50 for number in range(5000)]
+            begin(made)
+            made.sink.write(write(table, texts))
+            made.sink.commit()
+            assert made.column(table, "v") == texts
+            made.reader.close()
+            made.sink.close()
+        stranger, _ = self_signed(tmp_path)
+        with pytest.raises(Terminal, match="encrypted"):
+            connect("crm", f"{made.url}?ssl_ca={stranger}&ssl_verify_cert=true", {}).reader().clock_us()
+
+
+def self_signed(folder: Path) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 and its key, readable for the server's account."""
+    folder = Path(tempfile.mkdtemp(dir=folder))
+    for above in (folder, *folder.parents[:3]):
+        above.chmod(0o755)
+    secret = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(secret.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(secret, hashes.SHA256())
+    )
+    certificate, key = folder / "cert.pem", folder / "key.pem"
+    certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    pem = secret.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption())
+    key.write_bytes(pem)
+    key.chmod(0o644)
+    return certificate, key
 
 
 def test_a_table_that_is_not_there_is_terminal_and_names_near_ones(database: Database) -> None:
