@@ -187,7 +187,8 @@ def wrap(error: BaseException, where: str) -> SynclineError:
         return Transient(f"the table was altered while we used it ({code})", where=where)
     for length in (5, 3, 2):
         if (what := _TRANSIENT.get(state[:length])) is not None:
-            return Transient(f"{what} ({code})", where=where, fix="it is tried again by itself")
+            said = f": {_message(error)}" if state[:2] in ("53", "58", "XX") else ""
+            return Transient(f"{what}{said} ({code})", where=where, fix="it is tried again by itself")
         if (found := _POISON.get(state[:length])) is not None:
             return Poison(f"{found[1]}{_objects(error)} ({code})", reason=found[0], where=where, fix=_mend(found[0]))
     if (terminal := _TERMINAL.get(state[:2])) is not None:

@@ -51,6 +51,7 @@ class PostgresSink:
         self._stage_count = 0
         self._in_transaction = False
         self._in_savepoint = False
+        self._savepoint_is_new = False
         self._direct_pause: dict[TableName, int] = {}
 
     def prepare(self) -> None:
@@ -162,13 +163,13 @@ class PostgresSink:
         values = {"rule_set": marker.rule_set, "source": marker.source, "batch": marker.batch, "position": marker.position}
         try:
             with psycopg.ClientCursor(connection) as cursor:
-                cursor.execute(statement("begin") + ";" + statement("write_marker"), values)
+                cursor.execute(f"{statement('begin')};{statement('write_marker')};{_SAVEPOINT}", values)
         except errors.UndefinedTable as error:
             self.rollback()
             raise Terminal("the table syncline_checkpoint is missing", where=self._where, fix="start again: it is created then") from error
         except psycopg.Error as error:
             raise self._failed(error, self._where) from error
-        self._in_transaction = True
+        self._in_transaction = self._in_savepoint = self._savepoint_is_new = True
 
     def _failed(self, error: psycopg.Error, where: str) -> SynclineError:
         """Ends the transaction, which cannot go on, and gives our error."""
@@ -187,7 +188,7 @@ class PostgresSink:
         if not isinstance(failure, Poison) or connection is None or lost(connection):
             return self._failed(error, where)
         try:
-            connection.execute(_BACK)
+            self._go_back(connection)
             failure.rows = self._at_fault(connection, error, failure, form)
         except psycopg.Error as again:
             return self._failed(again, where)
@@ -223,7 +224,7 @@ class PostgresSink:
         self._savepoint()
         self._copy(*form.staged_copy(stage))
         rows = {int(number) for query in asked for (number,) in connection.execute(query).fetchall()}
-        connection.execute(_BACK)
+        self._go_back(connection)
         return tuple(sorted(rows))
 
     def _direct_allowed(self, table: TableName) -> bool:
@@ -337,14 +338,13 @@ class PostgresSink:
         key = (write.table, tuple(form.names))
         stage = self._stages.get(key)
         try:
-            self._release()
             if stage is None:
                 self._stage_count += 1
                 stage = _Stage(f"_syncline_stage_{self._stage_count}")
-                connection.execute(staging.create(stage.name, write.table, form.names))
+                self._outside_savepoint(connection, staging.create(stage.name, write.table, form.names))
                 self._stages[key] = stage
             elif stage.dirty:
-                connection.execute(f"TRUNCATE {stage.name}")
+                self._outside_savepoint(connection, f"TRUNCATE {stage.name}")
         except psycopg.Error as error:
             raise self._failed(error, str(write.table.name)) from error
         stage.dirty = True
@@ -357,13 +357,20 @@ class PostgresSink:
             return cursor.rowcount
 
     def _savepoint(self) -> None:
-        self._connected().execute(f"{_RELEASE}; {_SAVEPOINT}" if self._in_savepoint else _SAVEPOINT)
-        self._in_savepoint = True
+        """Where a refused write goes back to. `begin` brings the first one along, which spares a small transaction a round trip."""
+        if not (self._in_savepoint and self._savepoint_is_new):
+            self._connected().execute(f"{_RELEASE}; {_SAVEPOINT}" if self._in_savepoint else _SAVEPOINT)
+        self._in_savepoint, self._savepoint_is_new = True, False
 
-    def _release(self) -> None:
-        if self._in_savepoint:
-            self._connected().execute(_RELEASE)
-            self._in_savepoint = False
+    def _outside_savepoint(self, connection: Connection, sql: str) -> None:
+        """Runs what a refused write must not take back."""
+        connection.execute(f"{_RELEASE}; {sql}" if self._in_savepoint else sql)
+        self._in_savepoint = False
+
+    def _go_back(self, connection: Connection) -> None:
+        """The savepoint stays, so the next write can use it."""
+        connection.execute(_BACK)
+        self._savepoint_is_new = True
 
     def _back_to_savepoint(self, error: psycopg.Error | None, form: staging.Form) -> None:
         connection = self._connection
@@ -372,7 +379,7 @@ class PostgresSink:
             self.close()
             raise Transient("the connection to the server was lost", where=where, fix="it is tried again by itself") from error
         try:
-            connection.execute(_BACK)
+            self._go_back(connection)
         except psycopg.Error as again:
             raise self._failed(again, where) from again
 
