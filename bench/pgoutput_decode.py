@@ -128,12 +128,13 @@ def _drain(url: str, watched: list[Watched], slot: str, start: Position, changes
     source = PostgresSource("erp", url, "bench", {"slot": slot, "transport": transport})
     before, began = _cpu(resource.RUSAGE_SELF), time.perf_counter()
     source.open(watched, start)
-    seen = 0
+    seen, heard = 0, time.monotonic()
     while seen < changes:
         batch = source.read(1.0)
-        if batch is None:
+        if batch is not None and batch.changes:
+            seen, heard = seen + sum(len(change) for change in batch.changes), time.monotonic()
+        elif time.monotonic() - heard > 60:
             raise SystemExit(f"{transport}: only {seen} of {changes} changes came")
-        seen += sum(len(change) for change in batch.changes)
     seconds, cpu = time.perf_counter() - began, _cpu(resource.RUSAGE_SELF) - before
     source.close()
     if seen != changes:
