@@ -328,7 +328,7 @@ def _decimal_digits(have: DataType) -> tuple[int | None, int | None]:
 
 
 def text_length(of: DataType) -> int | None:
-    """Most characters of the canonical text; None when there is no bound."""
+    """Most characters of the canonical text, and of what DuckDB makes of it as VARCHAR; None when there is no bound."""
     match of.kind:
         case Kind.TEXT:
             return of.length
@@ -343,7 +343,7 @@ def text_length(of: DataType) -> int | None:
         case Kind.UUID:
             return 36
         case Kind.DATE:
-            return 16
+            return 18
         case Kind.TIME:
             return 10 + (of.fraction + 1 if of.fraction else 0)
         case Kind.DATETIME | Kind.INSTANT:

@@ -1,4 +1,4 @@
-"""How long the text of an expression can become, where its parts tell: only for warnings, so "unknown" is always a right answer."""
+"""How long the text of an expression can become, where its parts tell. It spares a check and a warning, so "unknown" is always a right answer."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -18,6 +18,8 @@ def text_bound(node: exp.Expr, column: Bound) -> int | None:
         case exp.Null():
             return 0
         case exp.Paren() | exp.Trim() | exp.Upper() | exp.Lower():
+            return text_bound(node.this, column)
+        case exp.Cast() if node.to.is_type("varchar", "text") and not node.to.expressions:
             return text_bound(node.this, column)
         case exp.Left() | exp.Right() if isinstance(node.expression, exp.Literal) and not node.expression.is_string:
             return _least(int(node.expression.name), text_bound(node.this, column))
