@@ -16,6 +16,7 @@ from engine.errors import Terminal
 from engine.model.batch import Position
 
 _OFFSET_BITS = 40
+_TAG = re.compile(r"^[A-Za-z_]\w*$")
 _FILE = re.compile(r"^(.*)\.(\d+)$")
 
 
@@ -87,8 +88,10 @@ class MySqlGtids:
                     if piece[0].isdigit():
                         first, _, last = piece.partition("-")
                         found._merge((sid, tag), int(first), int(last or first))
-                    else:
+                    elif _TAG.match(piece):
                         tag = piece.lower()
+                    else:
+                        raise ValueError("not a tag")
         except (ValueError, IndexError) as wrong:
             raise Terminal("the stored GTID state is not one of MySQL", fix="resync: the server's kind changed") from wrong
         return found

@@ -4,15 +4,23 @@ reason."""
 from __future__ import annotations
 
 import contextlib
+import datetime
+import ipaddress
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pymysql
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from adapters.mysql import gtid
 from adapters.mysql.connection import connect
@@ -136,6 +144,28 @@ def told(batches: Sequence[Batch]) -> list[tuple[str, int, Row]]:
         assert sorted(numbers) == list(range(len(numbers)))
         out += [each[1:] for each in sorted(found)]
     return out
+
+
+def certificate(folder: Path) -> None:
+    """A certificate for 127.0.0.1 that signs itself: cert.pem and key.pem."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    plain = serialization.NoEncryption()
+    (folder / "key.pem").write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, plain))
 
 
 # every type
@@ -613,3 +643,25 @@ def test_a_session_with_a_false_clock_does_not_reach_the_future(log: Log) -> Non
     assert (commits < now + 60_000_000).all() and (np.diff(commits) >= 0).all()
 
 
+
+
+@pytest.mark.usefixtures("mariadb")
+def test_the_log_is_read_over_tls() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        certificate(folder)
+        folder.chmod(0o755)
+        (folder / "key.pem").chmod(0o644)
+        with servers.mariadb({"ssl_cert": f"{folder}/cert.pem", "ssl_key": f"{folder}/key.pem", "require_secure_transport": False}) as server:
+            server.login("safe", "secret")
+            server.execute("ALTER USER 'safe'@'%' REQUIRE SSL")
+            with opened_log(server) as log:
+                log.run("CREATE TABLE a (id int PRIMARY KEY, t longtext)")
+                secure = f"{server.url(log.database, user='safe', password='secret')}?ssl_ca={folder}/cert.pem"
+                source = MySqlSource("crm", secure, "rules", {})
+                watched = log.watch("a")
+                source.open([watched], source.prepare([watched]))
+                log.run("INSERT INTO a SELECT seq, repeat('x', 1000) FROM seq_1_to_20000", "INSERT INTO a VALUES (0, 'last')")
+                batches = follow(source, 20_001)
+                assert told(batches)[-1] == ("a", INSERT, ("0", "last"))
+                source.close()

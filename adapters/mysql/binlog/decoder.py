@@ -186,7 +186,11 @@ class Decoder:
                 self._event, self.full = self._walk(self._buffer, self._offsets, self._sizes, self._event, self._events)
         except SynclineError as failure:
             self._failure = failure
-            self.full = True
+        except (ArithmeticError, ValueError, LookupError) as wrong:
+            # numbers that no server writes
+            self._failure = e.damaged("an event")
+            self._failure.__cause__ = wrong
+        self.full = self.full or self._failure is not None
 
     def _frame(self) -> bool:
         self._events, self._scanned, why = s.frame(self._buffer, self._scanned, self._end, self._offsets, self._sizes)
@@ -502,7 +506,7 @@ class Decoder:
         changes = sum(len(part) for part in batch.changes)
         if changes:
             size = int((spans[:, s.END] - spans[:, s.START]).sum())
-            self._state[s.LIMIT] = min(max(self._rows * size // changes, 1024), self._size)
+            self._state[s.LIMIT] = min(max(self._rows * size // changes, 1), self._size)
         return batch
 
     def _taken(self, count: int, txn_count: int) -> None:
