@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,7 +21,7 @@ from engine.model.batch import INSERT, UPDATE
 from engine.model.schema import Table
 from engine.model.types import DataType, Kind
 from engine.model.write import Marker, Write
-from engine.ports import Adapter
+from engine.ports import Adapter, Watched
 
 DATABASES: dict[int, str] = {}
 """One database per server: making one takes longer than a test."""
@@ -366,6 +367,34 @@ def test_the_end_is_at_or_behind_every_earlier_commit_and_on_disk(place: Place, 
             end = place.reader.end()
             assert written < end.order <= wal(place, "pg_current_wal_flush_lsn")
             assert end.text == f"{end.order >> 32:X}/{end.order & 0xFFFFFFFF:X}@{place.execute('SELECT system_identifier FROM pg_control_system()')[0][0]}"
+
+
+@pytest.mark.parametrize("synchronous", ["on", "off"])
+@pytest.mark.parametrize("disturbance", ["SELECT 1", "SELECT pg_switch_wal()", "CHECKPOINT", "SELECT pg_logical_emit_message(false, 'x', repeat('x', 8000))"])
+def test_a_reader_of_the_log_reaches_the_end_without_further_writes(place: Place, synchronous: str, disturbance: str) -> None:
+    place.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    table = place.reader.table("", "t")
+    name = f"end_{place.schema}"
+    source = connect("erp", place.url, {"slot": name, "publication": name}).source("rules")
+    followed = [Watched(table=table, columns=("id",), identity=("id",))]
+    start = source.prepare(followed)
+    with psycopg.connect(place.url, autocommit=True) as writer:
+        writer.execute(f"SET synchronous_commit = {synchronous}")
+        writer.execute("INSERT INTO t SELECT generate_series(1, 100)")
+        writer.execute(disturbance.encode())
+    end = place.reader.end()
+    try:
+        source.open(followed, start)
+        reached, seen = 0, 0
+        deadline = time.monotonic() + 20
+        while reached < end.order and time.monotonic() < deadline:
+            batch = source.read(0.2)
+            if batch is not None:
+                reached, seen = batch.high.order, seen + sum(len(changes) for changes in batch.changes)
+        assert reached >= end.order and seen == 100
+    finally:
+        source.close()
+        place.execute(f"SELECT pg_drop_replication_slot('{name}') FROM pg_replication_slots WHERE slot_name = '{name}' AND NOT active")
 
 
 def test_asking_for_the_end_of_an_idle_log_writes_nothing(place: Place) -> None:
