@@ -148,6 +148,7 @@ class _Compiler:
                 left, right = self._scope.resolve(left_piece), self._scope.resolve(right_piece)
                 if left is None or right is None:
                     continue
+                self._unreadable(left, "")
                 if left.joins == {number} and not left.columns:
                     left, right = right, left
                 if right.joins != {number} or right.columns or any(other >= number for other in left.joins):
@@ -167,6 +168,8 @@ class _Compiler:
             return None
         sound = check_functions(self._statement.where, self._findings)
         where = self._scope.resolve(self._statement.where)
+        if where is not None:
+            self._unreadable(where, "")
         return where if sound else None
 
     def _selected(self) -> list[_Selected]:
@@ -297,10 +300,13 @@ class _Compiler:
             self._findings.warning(fitted.warning, "widen the target column, or make the value fit in the rule", column=column)
 
     def _unreadable(self, value: Resolved, column: str) -> None:
-        """Numbers beyond DuckDB's widest decimal are text inside an expression."""
-        for reference in value.references:
+        """Numbers beyond DuckDB's widest decimal are text inside an expression, unless it casts them."""
+        cast = {node.parts[0].meta.get("start") for node in value.node.find_all(exp.Column) if isinstance(node.parent, exp.Cast)}
+        for reference in value.references if value.bare is None else ():
             source = reference.column
-            if value.bare is None and source is not None and source.type.kind is Kind.DECIMAL and not fits_decimal(source.type):
+            if source is None or reference.start in cast:
+                continue
+            if source.type.kind is Kind.DECIMAL and not fits_decimal(source.type):
                 self._findings.warning(
                     f"{source.name} ({source.type.name}) has no bound that DuckDB's numbers hold, so the expression sees its text",
                     f"write CAST({source.name} AS DECIMAL(38, 10)) with the digits you need, or DOUBLE",

@@ -134,6 +134,12 @@ def test_values_that_always_fit_are_not_checked(compile_sql: Any) -> None:
     assert steps == {"ref": [], "name": ["NoNul"], "credit": ["PadScale"], "region": ["Trimmed", "NoNul"]}
 
 
+def test_a_decimal_beyond_duckdbs_that_is_cast_is_no_cause_for_a_warning(compile_sql: Any) -> None:
+    sql = "SELECT a.id AS ref, CAST(CAST(a.huge AS DECIMAL(20, 4)) + 1 AS DECIMAL(14, 4)) AS credit FROM crm.accounts AS a WHERE a.huge::DOUBLE > 1"
+    rule, problems = compile_sql(sql)
+    assert rule is not None and problems == []
+
+
 def test_a_key_column_that_may_be_null_is_allowed(compile_sql: Any) -> None:
     rule, problems = compile_sql("SELECT a.flag AS ref FROM crm.accounts AS a")
     assert rule is not None, problems
