@@ -359,7 +359,7 @@ class _Compiler:
             filter_reads=self._in_order(deciding),
             lineage=lineage,
             plan=self._plan(outputs, joins, where, filters=True),
-            key_plan=self._plan([pair for pair in outputs if pair[0].column.name in key], joins, None, filters=False),
+            key_plan=self._plan([pair for name in key for pair in outputs if pair[0].column.name == name], joins, None, filters=False),
         )
 
     def _plan(

@@ -57,7 +57,7 @@ class Evaluator:
         return self._run(rule.plan, rows, missing)
 
     def keys(self, rule: CompiledRule, rows: pa.Table) -> Evaluated:
-        """Only the key columns, in the order of `rule.columns`; WHERE ignored. Needs only the source columns the key derives from."""
+        """Only the key columns, in the order of `rule.key`; WHERE ignored. Needs only the source columns the key derives from."""
         return self._run(rule.key_plan, rows, None)
 
     def close(self) -> None:

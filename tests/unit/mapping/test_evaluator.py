@@ -112,6 +112,13 @@ def test_keys_need_only_what_the_key_derives_from(compile_sql: Any, evaluator: A
     assert keys.values.to_pydict() == {"ref": ["2", "8"]}
 
 
+def test_key_columns_come_in_the_keys_order(compile_sql: Any, evaluator: Any, accounts: Any) -> None:
+    rule, _ = compile_sql("SELECT trim(a.name) AS name, upper(a.state) AS region, a.id AS ref FROM crm.accounts AS a", key=("ref", "region", "name"))
+    keys = evaluator.keys(rule, accounts({"Name": " x ", "state": "y"}))
+    assert keys.values.column_names == ["ref", "region", "name"]
+    assert keys.values.to_pylist() == [{"ref": "1", "region": "Y", "name": "x"}]
+
+
 def test_keys_through_a_lookup(compile_sql: Any, evaluator: Any, accounts: Any) -> None:
     rule, _ = compile_sql(
         "SELECT a.id AS ref, s.code AS region, a.name AS name FROM crm.accounts AS a LEFT JOIN lookups.us_states AS s ON s.name = a.state",
