@@ -57,6 +57,7 @@ class MySqlSource:
         self._offset_us = 0
         self._clock_at = 0.0
         self._heard = 0.0
+        self._read_at = 0.0
         self._told = 0.0
         self._told_order = 0
         self._first = 0.0
@@ -130,8 +131,18 @@ class MySqlSource:
         decoder = self._decoder
         if decoder is None or self._dump is None:
             raise Transient("the log is not open", where=self._where, fix="it is opened again by itself")
-        deadline = time.monotonic() + timeout
+        started = time.monotonic()
+        if started - self._read_at > SILENCE_SECONDS / 2:
+            # it was us who were silent
+            self._heard = started
+        deadline = started + timeout
         decoder.run()
+        try:
+            return self._next(decoder, deadline)
+        finally:
+            self._read_at = time.monotonic()
+
+    def _next(self, decoder: Decoder, deadline: float) -> Batch | None:
         while True:
             now = time.monotonic()
             if decoder.full or (decoder.pending and now >= self._first + LINGER):
@@ -247,6 +258,8 @@ class MySqlSource:
             named |= {"source_heartbeat_period": str(period), "source_binlog_checksum": named["master_binlog_checksum"]}
             named |= {name: f"'{uuid.uuid4()}'" for name in ("slave_uuid", "replica_uuid")}
         _rows(dump, "SET " + ", ".join(f"@{name} = {value}" for name, value in named.items()))
+        # when the target is slow we read slowly, and the server should wait
+        _rows(dump, "SET SESSION net_write_timeout = 3600")
         self._register(dump)
         if not mariadb and state:
             data = gtid.MySqlGtids.parse(state).encode()

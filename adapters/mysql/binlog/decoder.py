@@ -28,6 +28,7 @@ Catalogue = Callable[[str, str], tuple[Described, ...]]
 _BUFFER = 8 << 20
 _LEAST_ROOM = 64 << 10
 _EVENTS = 1 << 16
+_MAPS = 1 << 16
 _COMPRESSED = range(e.WRITE_ROWS_COMPRESSED_V1, e.DELETE_ROWS_COMPRESSED + 1)
 
 
@@ -79,7 +80,8 @@ class Decoder:
         self._txns = np.empty((4096, 2), dtype=np.int64)
         self._domains = np.zeros((8, 3), dtype=np.int64)
         self._registry = np.full((s.REGISTRY, 4), -1, dtype=np.int64)
-        self._maps = np.empty(1 << 16, dtype=np.uint8)
+        self._maps = np.empty(_MAPS, dtype=np.uint8)
+        self._known: dict[int, bytes] = {}
         self._maps_end = 0
         self._layouts: list[Layout] = []
         self._slots: dict[bytes, int] = {}
@@ -225,7 +227,12 @@ class Decoder:
             if why == s.TORN:
                 raise e.damaged("an event")
             if why == s.NO_MAP:
-                raise e.damaged("a rows event without the map of its table")
+                # two tables whose numbers share a cell push each other out
+                body = self._known.get(int.from_bytes(b[offsets[at] + e.HEADER :][:6].tobytes(), "little"))
+                if body is None:
+                    raise e.damaged("a rows event without the map of its table")
+                self._table_map(body)
+                continue
             start, size = int(offsets[at]), int(sizes[at])
             self._rare(b, start, size)
             at += 1
@@ -406,17 +413,28 @@ class Decoder:
                 parsed = t.table_map(body)
                 self._layouts.append(layout(wanted, parsed, self._columns(wanted, parsed), self._charsets, self._old_uuid))
                 slot = self._slots[body[6:]] = len(self._layouts) - 1
+        self._known.pop(table_id, None)
+        self._known[table_id] = body
+        if len(self._known) > s.REGISTRY:
+            del self._known[next(iter(self._known))]
+        if self._maps_end + len(body) > len(self._maps):
+            self._tidy_maps(len(body))
         start, end = self._maps_end, self._maps_end + len(body)
-        if end > len(self._maps):
-            if end > 1 << 24:
-                self._registry[:] = -1
-                start, end = 0, len(body)
-            bigger = np.empty(max(2 * len(self._maps), end), dtype=np.uint8)
-            bigger[:start] = self._maps[:start]
-            self._maps = bigger
         self._maps[start:end] = np.frombuffer(body, dtype=np.uint8)
         self._maps_end = end
         self._registry[table_id % s.REGISTRY] = table_id, slot, start, len(body)
+
+    def _tidy_maps(self, more: int) -> None:
+        """Keeps what the registry points to. A server gives a table a new number whenever it opens it anew."""
+        live = [(cell, self._maps[at : at + size].copy()) for cell, (number, _, at, size) in enumerate(self._registry.tolist()) if number >= 0]
+        room = sum(len(data) for _, data in live) + more
+        self._maps = np.empty(max(2 * room, _MAPS), dtype=np.uint8)
+        end = 0
+        for cell, data in live:
+            self._maps[end : end + len(data)] = data
+            self._registry[cell, 2] = end
+            end += len(data)
+        self._maps_end = end
 
     def _columns(self, wanted: Wanted, parsed: t.TableMap) -> tuple[Described, ...]:
         key = (wanted.database, wanted.table)
@@ -550,6 +568,8 @@ def _doubled(array: s.Int64s) -> s.Int64s:
 def server_error(number: int, message: str) -> SynclineError:
     """An error packet in the stream. The server's text names files and GTIDs, never values."""
     text = message[6:] if message.startswith("#") else message
+    if number == 1236 and "same server" in text:
+        return Terminal("another reader of this server's log uses the same server_id", fix="give each its own server_id")
     if number in (1236, 1373, 1789):
         gone = "purged" in text or "Could not find" in text or "not found" in text or "could not find" in text or "missing" in text
         what = "the server no longer has the log from the position that was reached" if gone else "the server cannot send its log from here"

@@ -348,6 +348,27 @@ def test_a_table_under_many_numbers_stays_one_table() -> None:
     assert [int(row[0]) for _, _, row in told_by([batch])] == list(range(5, 12_000, 997))
 
 
+def test_tables_whose_numbers_clash_are_told_apart() -> None:
+    other = (INT_AND_TEXT[0],)
+    decoder = decoder_of({"t": INT_AND_TEXT, "u": other}, mariadb=False, checksum=False)
+    clash = table_map(5 + 4096, bytes([3]), b"", table="u")
+    far = rows(e.WRITE_ROWS, 5 + 4096, 1, b"\0" + struct.pack("<i", 9), b"\1")
+    data = packets(query("BEGIN"), MAP, clash, insert((1, "a")), far, insert((2, "b")), XID)
+    assert told_by(feed(decoder, data)) == [("t", INSERT, ("1", "a")), ("u", INSERT, ("9",)), ("t", INSERT, ("2", "b"))]
+
+
+def test_table_numbers_that_keep_changing_take_no_more_room() -> None:
+    decoder = mysql()
+    for first in range(0, 20_000, 2000):
+        data = b""
+        for number in range(first, first + 2000):
+            data += packets(query("BEGIN"), table_map(number, bytes([3, 15]), (80).to_bytes(2, "little")), XID)
+        feed(decoder, data)
+    assert len(decoder._maps) < 1 << 21
+    assert len(decoder._known) <= 4096
+    assert told_by(feed(decoder, packets(query("BEGIN"), MAP, insert((1, "a")), XID))) == [("t", INSERT, ("1", "a"))]
+
+
 def test_invalid_text_stops_and_the_sentence_holds_no_value() -> None:
     bad = rows(e.WRITE_ROWS, 5, 2, b"\0" + struct.pack("<i", 1) + b"\5qz\xffxy", b"\3")
     with pytest.raises(Terminal, match="not valid") as stopped:
