@@ -173,6 +173,7 @@ MEANINGS: dict[int, Meaning] = {
 }
 
 _COLUMN = re.compile(r"column (?:`[^`]*`\.`[^`]*`\.)?[`']([^`']+)[`'](?: at row \d+)?$")
+_FIELD = re.compile(r"^Field '([^']+)' doesn't have a default value$")
 _ROW = re.compile(r" at row (\d+)$")
 
 
@@ -218,7 +219,7 @@ def text_of(error: BaseException) -> str:
 
 def column_of(message: str) -> str:
     """The column that a message of the server names; empty when none. Never a value."""
-    found = _COLUMN.search(message)
+    found = _COLUMN.search(message) or _FIELD.match(message)
     return found.group(1) if found else ""
 
 

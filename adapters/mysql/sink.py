@@ -35,7 +35,7 @@ LOCK_SECONDS = 10
 ATTEMPTS = 3
 PAUSE = 20
 _DUPLICATE, _NO_TABLE, _DENIED, _CANNOT_SET = 1062, 1146, 1142, 1227
-_ROW_TOO_LARGE = 1118
+_ROW_TOO_LARGE, _NO_DEFAULT = 1118, 1364
 _FOREIGN = frozenset((1216, 1217, 1451, 1452))
 
 
@@ -145,7 +145,8 @@ class MySqlSink:
             if not isinstance(refused, Poison):
                 raise
             if not refused.rows:
-                rows = name_rows(connection, stage, write, refused.reason)
+                all_alike = number_of(error) == _NO_DEFAULT  # a column that the write does not have: every new row is at fault
+                rows = tuple(np.flatnonzero(write.op == INSERT).tolist()) if all_alike else name_rows(connection, stage, write, refused.reason)
                 refused = Poison(refused.what, reason=refused.reason, rows=rows, where=refused.where, fix=refused.fix)
             self._back(connection)
             raise _placed(refused, write.table) from error

@@ -235,6 +235,21 @@ def test_rows_with_different_faults_are_told_apart(database: Database) -> None:
     assert database.execute("SELECT id FROM t") == [(1,)]
 
 
+def test_a_column_without_default_that_the_write_does_not_have_is_never_made_up(database: Database) -> None:
+    table = database.table("t", "id int PRIMARY KEY, v int, must varchar(5) NOT NULL")
+    database.execute("INSERT INTO t VALUES (1, 1, 'x')")
+    database.put()
+    database.begin()
+    new = [(INSERT, ("2", "2")), (INSERT, ("3", "3"))]
+    for rows, named in ((new, (0, 1)), ([(UPDATE, ("1", "5")), *new], (1, 2))):
+        with pytest.raises(Poison) as refused:
+            database.sink.write(rows_of(table, ("id",), ("id", "v"), rows))
+        assert refused.value.reason == "not_null" and refused.value.rows == named
+        assert "column must" in refused.value.where
+    database.sink.commit()
+    assert database.execute("SELECT * FROM t") == [(1, 1, "x")]
+
+
 def test_a_signal_of_a_trigger_sets_the_row_aside(database: Database) -> None:
     table = database.table("t", "id int PRIMARY KEY, v text")
     database.execute("CREATE TRIGGER no BEFORE INSERT ON t FOR EACH ROW IF NEW.id = 2 THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'secret'; END IF")
