@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import ipaddress
+import random
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -665,3 +666,70 @@ def test_the_log_is_read_over_tls() -> None:
                 batches = follow(source, 20_001)
                 assert told(batches)[-1] == ("a", INSERT, ("0", "last"))
                 source.close()
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_replaying_the_log_with_restarts_gives_the_table(log: Log, seed: int) -> None:
+    """Random writes of three sessions, rollbacks and savepoints among them, played into a dict from a reader that is closed and opened again."""
+    rng = random.Random(seed)
+    log.run("CREATE TABLE a (id int PRIMARY KEY, n int, t varchar(40))", "CREATE TABLE no (id int AUTO_INCREMENT PRIMARY KEY)")
+    watched = log.watch("a")
+    source = log.open(watched)
+    sessions = [connect(log.url, system="test") for _ in range(3)]
+    held: dict[str, Row] = {}
+    place = None
+    try:
+        for turn in range(240):
+            with contextlib.suppress(pymysql.MySQLError), rng.choice(sessions).cursor() as cursor:
+                for statement in random_statements(rng, turn):
+                    cursor.execute(statement)
+            if turn % 40 == 20 and place is not None:
+                source.close()
+                source = log.open(watched, at=place)
+            if turn % 10 == 0:
+                batch = source.read(0.05)
+                place = play(held, batch) or place
+    finally:
+        for session in sessions:
+            session.close()
+    end = log.reader().end().order
+    while place is None or place.order < end:
+        place = play(held, source.read(1.0)) or place
+    table = {str(row[0]): tuple(None if v is None else str(v) for v in row) for row in log.rows("SELECT id, n, t FROM a")}
+    assert held == table
+    assert table
+
+
+def random_statements(rng: random.Random, turn: int) -> list[str]:
+    low = rng.randrange(60)
+    writes = [
+        f"INSERT IGNORE INTO a VALUES {', '.join(f'({rng.randrange(80)}, {turn}, repeat({chr(39)}é{chr(39)}, {k}))' for k in range(rng.randrange(1, 8)))}",
+        f"UPDATE a SET n = n + 1, t = concat('t', id) WHERE id BETWEEN {low} AND {low + 9}",
+        f"UPDATE IGNORE a SET id = id + 1 WHERE id = {low}",
+        f"DELETE FROM a WHERE id BETWEEN {low} AND {low + 2}",
+        f"REPLACE INTO a VALUES ({low}, NULL, NULL)",
+        f"INSERT INTO a VALUES ({low}, 1, 'x') ON DUPLICATE KEY UPDATE n = {turn}",
+        "INSERT INTO no VALUES (NULL)",
+    ]
+    chosen = rng.choices(writes, k=rng.randrange(1, 5))
+    match rng.randrange(5):
+        case 0:
+            return ["BEGIN", *chosen, "ROLLBACK"]
+        case 1:
+            return ["BEGIN", *chosen, "SAVEPOINT s", *rng.choices(writes, k=2), "ROLLBACK TO s", rng.choice(writes), "COMMIT"]
+        case 2:
+            return ["BEGIN", *chosen, "COMMIT"]
+    return chosen
+
+
+def play(held: dict[str, Row], batch: Batch | None) -> Position | None:
+    """Applies the changes, each of which must fit what is held."""
+    if batch is None:
+        return None
+    for _, op, row in told([batch]):
+        assert (row[0] in held) == (op != INSERT)
+        if op == DELETE:
+            del held[row[0]]
+        else:
+            held[row[0]] = row
+    return batch.high
