@@ -63,6 +63,16 @@ def write(table: Table, values: pa.Table, op: int, which: str) -> Write:
     return Write(table=table, key=("id",), op=np.full(count, op, dtype=np.uint8), values=values, decided=decided)
 
 
+def joined(one: Write, other: Write) -> Write:
+    return Write(
+        table=one.table,
+        key=one.key,
+        op=np.concatenate([one.op, other.op]),
+        values=pa.concat_tables([one.values, other.values]),
+        decided=np.concatenate([one.decided, other.decided]),
+    )
+
+
 def apply(sink: Sink, batch: int, wanted: Write) -> float:
     start = time.perf_counter()
     sink.begin(Marker(rule_set="bench", source="nowhere", batch=batch, position="0"))
@@ -122,8 +132,9 @@ def measure(url: str, total: int, size: int, batches: int) -> None:
         return apply(sink, salt, write(table, rows(total * 2 + salt * size, size, 1, salt), INSERT, "all"))
 
     def staged(salt: int) -> float:
-        sink._direct_pause[table.name] = 1  # type: ignore[attr-defined]
-        return apply(sink, salt, write(table, rows(total * 4 + salt * size, size, 1, salt), INSERT, "all"))
+        new = write(table, rows(total * 4 + salt * size, size, 1, salt), INSERT, "all")
+        changed = write(table, rows(4, 1, 1, salt), UPDATE, "all")
+        return apply(sink, salt, joined(new, changed))
 
     contestants: dict[str, Callable[[int], float]] = {
         "limit: upsert, rows exist": lambda salt: limit(rows(0, size, step, salt)),
@@ -132,7 +143,7 @@ def measure(url: str, total: int, size: int, batches: int) -> None:
         "update, mixed columns": updates("mixed", 3),
         "limit: upsert, new rows": lambda salt: limit(rows(total * 6 + salt * size, size, 1, salt)),
         "insert, direct": inserts,
-        "insert, staged": staged,
+        "insert, and one update": staged,
     }
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for salt in range(1, batches + 2):

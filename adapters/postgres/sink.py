@@ -7,6 +7,7 @@ Protocol: https://www.postgresql.org/docs/current/sql-copy.html, https://www.pos
 
 from __future__ import annotations
 
+import enum
 import re
 from collections.abc import Callable, Mapping
 
@@ -28,8 +29,11 @@ from engine.model.write import MANY_ROWS, NO_ROW, ROW_EXISTS, WROTE, Marker, Out
 LOCK_TIMEOUT, STATEMENT_TIMEOUT = 30.0, 600.0
 """Seconds; the options `lock_timeout` and `statement_timeout` of the system override them."""
 
-DIRECT_PAUSE = 20
-"""Writes to a table that take the staged path after a direct COPY met rows that stand there already."""
+DOUBTFUL = 20
+"""After rows to insert turned out to stand there already, this many writes to the table look first."""
+
+APART = 500
+"""From so many new rows on it pays to send them by themselves, not through the staging table with the others."""
 
 _SAVEPOINT = "SAVEPOINT syncline_write"
 _BACK = "ROLLBACK TO SAVEPOINT syncline_write"
@@ -52,7 +56,7 @@ class PostgresSink:
         self._in_transaction = False
         self._in_savepoint = False
         self._savepoint_is_new = False
-        self._direct_pause: dict[TableName, int] = {}
+        self._doubtful: dict[TableName, int] = {}
 
     def prepare(self) -> None:
         connection = self._connected()
@@ -100,15 +104,24 @@ class PostgresSink:
         _refuse_nul(write)
         form = staging.Form(write)
         one_row_per_key = addresses_one(write.table, write.key)
-        if form.only_inserts and one_row_per_key and self._direct_allowed(write.table.name):
+        hopeful = one_row_per_key and form.inserts > 0 and self._hopeful(write.table.name)
+        if hopeful and form.only_inserts:
             outcome = self._direct(form)
             if outcome is not None:
                 return outcome
-        outcome = self._staged(form, one_row_per_key=one_row_per_key)
-        if outcome is None:  # the key names several rows although the catalogue, as we knew it, has a unique index
-            outcome = self._staged(form, one_row_per_key=False)
-        assert outcome is not None
-        return outcome
+            hopeful = False
+        if hopeful and form.inserts >= APART:
+            outcome = self._apart(write)
+            if outcome is not None:
+                return outcome
+        hopeful = hopeful and any(set(columns) == set(write.key) for columns in write.table.unique)
+        while True:
+            found = self._staged(form, one_row_per_key=one_row_per_key, look_first=not hopeful)
+            if not isinstance(found, _Again):
+                return found
+            hopeful = False
+            # several rows although the catalogue, as we knew it, has a unique index
+            one_row_per_key = one_row_per_key and found is not _Again.SEVERAL_ROWS
 
     def commit(self) -> None:
         connection = self._connected()
@@ -227,10 +240,11 @@ class PostgresSink:
         self._go_back(connection)
         return tuple(sorted(rows))
 
-    def _direct_allowed(self, table: TableName) -> bool:
-        pause = self._direct_pause.get(table, 0)
+    def _hopeful(self, table: TableName) -> bool:
+        """Whether to assume that rows to insert are new, as they nearly always are."""
+        pause = self._doubtful.get(table, 0)
         if pause:
-            self._direct_pause[table] = pause - 1
+            self._doubtful[table] = pause - 1
         return not pause
 
     def _direct(self, form: staging.Form) -> Outcome | None:
@@ -240,24 +254,52 @@ class PostgresSink:
             self._savepoint()
             taken = self._copy(sql, text)
         except (errors.UniqueViolation, errors.FeatureNotSupported, errors.WrongObjectType) as error:
-            self._direct_pause[form.write.table.name] = DIRECT_PAUSE
+            self._doubtful[form.write.table.name] = DOUBTFUL
             self._back_to_savepoint(error, form)
             return None
         except psycopg.Error as error:
             raise self._refused(error, form) from error
         if taken != len(form.write):  # a trigger kept rows out: the staged path finds out which
-            self._direct_pause[form.write.table.name] = DIRECT_PAUSE
+            self._doubtful[form.write.table.name] = DOUBTFUL
             self._back_to_savepoint(None, form)
             return None
         return Outcome(result=np.full(len(form.write), WROTE, dtype=np.uint8))
 
-    def _staged(self, form: staging.Form, *, one_row_per_key: bool) -> Outcome | None:
-        """None when more rows answered than keys were asked for."""
+    def _apart(self, write: Write) -> Outcome | None:
+        """Changes and deletes staged, then the new rows straight into the target. None, and all taken back, when the new rows do not go in as they
+        are: the write as a whole, staged, finds out why."""
+        is_new = write.op == INSERT
+        others, new = np.flatnonzero(~is_new), np.flatnonzero(is_new)
+        try:
+            found = self._staged(staging.Form(write.take(others)), one_row_per_key=True, look_first=True)
+        except Poison as poison:
+            poison.rows = tuple(int(row) for row in others[list(poison.rows)])
+            raise
+        if isinstance(found, _Again):
+            return None
+        form = staging.Form(write.take(new))
+        try:
+            taken = self._copy(*form.direct_copy())
+        except psycopg.Error as error:
+            if not isinstance(wrap(error, ""), Poison) and not isinstance(error, errors.FeatureNotSupported | errors.WrongObjectType):
+                raise self._refused(error, form) from error
+            self._back_to_savepoint(error, form)
+        else:
+            if taken == len(new):
+                result = np.full(len(write), WROTE, dtype=np.uint8)
+                result[others] = found.result
+                return Outcome(result=result)
+            self._back_to_savepoint(None, form)
+        self._doubtful[write.table.name] = DOUBTFUL
+        return None
+
+    def _staged(self, form: staging.Form, *, one_row_per_key: bool, look_first: bool) -> Outcome | _Again:
+        """By way of the staging table."""
         write = form.write
         attempts = 2 if len(write) == 1 else 1
         stage = self._stage(form)
         sql, text = form.staged_copy(stage.name)
-        steps = form.steps(stage.name, one_row_per_key=one_row_per_key)
+        steps = form.steps(stage.name, one_row_per_key=one_row_per_key, look_first=look_first)
         while True:
             attempts -= 1
             try:
@@ -269,10 +311,19 @@ class PostgresSink:
                     raise self._refused(error, form) from error
                 # an application may have inserted the same key between our look and our insert; now it is seen
                 self._back_to_savepoint(error, form)
+            except (errors.ObjectNotInPrerequisiteState, errors.InvalidColumnReference) as error:
+                if look_first:
+                    raise self._refused(error, form) from error
+                self._back_to_savepoint(error, form)  # the index is deferrable, or gone: it cannot skip rows
+                return self._doubt(form, _Again.LOOK_FIRST)
             except psycopg.Error as error:
                 raise self._refused(error, form) from error
 
-    def _carry_out(self, form: staging.Form, stage: str, steps: list[staging.Step]) -> Outcome | None:
+    def _doubt(self, form: staging.Form, again: _Again) -> _Again:
+        self._doubtful[form.write.table.name] = DOUBTFUL
+        return again
+
+    def _carry_out(self, form: staging.Form, stage: str, steps: list[staging.Step]) -> Outcome | _Again:
         connection = self._connected()
         write = form.write
         result = np.full(len(write), WROTE, dtype=np.uint8)
@@ -285,13 +336,16 @@ class PostgresSink:
                     cursor.nextset()
                 if step.kind == "insert":
                     missing = inserts - cursor.rowcount
+                    if missing and not any(step.kind == "exists" for step in steps):
+                        self._back_to_savepoint(None, form)
+                        return self._doubt(form, _Again.LOOK_FIRST)
                     break
                 if step.kind in expected:
                     if cursor.rowcount == expected[step.kind]:
                         continue
                     if cursor.rowcount > expected[step.kind]:
                         self._back_to_savepoint(None, form)
-                        return None
+                        return _Again.SEVERAL_ROWS
                     asked = write.op == (UPDATE if step.kind == "update" else DELETE)
                     asked[_numbers(cursor)] = False
                     result[asked & (result == WROTE)] = NO_ROW
@@ -382,6 +436,13 @@ class PostgresSink:
             self._go_back(connection)
         except psycopg.Error as again:
             raise self._failed(again, where) from again
+
+
+class _Again(enum.Enum):
+    """Why a staged write, taken back whole, has to be made once more in another way."""
+
+    LOOK_FIRST = enum.auto()
+    SEVERAL_ROWS = enum.auto()
 
 
 class _Stage:

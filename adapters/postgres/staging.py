@@ -96,8 +96,11 @@ class Form:
             names.append(name)
         return f"COPY {stage} ({', '.join(quoted(name) for name in names)}) FROM STDIN", copytext.encode(columns)
 
-    def steps(self, stage: str, *, one_row_per_key: bool) -> list[Step]:
-        """Deletes before updates before inserts: a unique value may move from a row that goes to one that comes."""
+    def steps(self, stage: str, *, one_row_per_key: bool, look_first: bool) -> list[Step]:
+        """Deletes before updates before inserts: a unique value may move from a row that goes to one that comes.
+
+        look_first: rows to insert that stand there already are looked up and set aside. Without, the key's own unique index skips them, which
+        is faster and does not tell which they were; a clash with any other index is an error either way."""
         write = self.write
         target = f"{quoted_table(write.table.name)} AS t"
         same = self._same()
@@ -116,11 +119,16 @@ class Form:
         if self.updates:
             found.append(Step(kind="update", sql=self._update(stage, target, same)))
         if self.inserts:
-            sql = f"UPDATE {stage} AS s SET {OP} = {SET_ASIDE} FROM {target} WHERE s.{OP} = {INSERT} AND {same} RETURNING s.{NUMBER}"
-            found.append(Step(kind="exists", sql=sql))
+            if look_first:
+                sql = f"UPDATE {stage} AS s SET {OP} = {SET_ASIDE} FROM {target} WHERE s.{OP} = {INSERT} AND {same} RETURNING s.{NUMBER}"
+                found.append(Step(kind="exists", sql=sql))
             columns = ", ".join(quoted(name) for name in self.names)
             chosen = ", ".join(f"s.{quoted(name)}" for name in self.names)
-            sql = f"INSERT INTO {quoted_table(write.table.name)} ({columns}) OVERRIDING SYSTEM VALUE SELECT {chosen} FROM {stage} AS s WHERE s.{OP} = {INSERT}"
+            skip = "" if look_first else f" ON CONFLICT ({', '.join(quoted(name) for name in write.key)}) DO NOTHING"
+            sql = (
+                f"INSERT INTO {quoted_table(write.table.name)} ({columns}) OVERRIDING SYSTEM VALUE"
+                f" SELECT {chosen} FROM {stage} AS s WHERE s.{OP} = {INSERT}{skip}"
+            )
             found.append(Step(kind="insert", sql=sql))
         return found
 

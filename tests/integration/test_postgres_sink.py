@@ -277,6 +277,15 @@ def test_a_deferred_constraint_strikes_inside_the_write(place: Place) -> None:
     assert refuse(sink, write(table, ("id",), ("id", "p", "u"), [(INSERT, ("2", None, "1"))])).reason == "unique"
 
 
+def test_a_deferrable_key_cannot_skip_rows_and_needs_no_skipping(place: Place) -> None:
+    table = place.table("t", "id int PRIMARY KEY DEFERRABLE INITIALLY DEFERRED, v text")
+    sink = place.sink()
+    put(sink, write(table, ("id",), ("id", "v"), [(INSERT, ("1", "a"))]))
+    for outcome, name in (([WROTE, WROTE], "2"), ([WROTE, ROW_EXISTS], "2"), ([WROTE, WROTE], "3")):
+        assert put(sink, write(table, ("id",), ("id", "v"), [(UPDATE, ("1", "b")), (INSERT, (name, "c"))])) == [outcome]
+    assert place.execute("SELECT * FROM t ORDER BY id") == [(1, "b"), (2, "c"), (3, "c")]
+
+
 def test_exclusion_constraints_and_oversized_index_entries_have_a_reason(place: Place) -> None:
     table = place.table("t", "id int PRIMARY KEY, r int4range, v text, EXCLUDE USING gist (r WITH &&)")
     place.execute("CREATE INDEX ON t (v)")
@@ -302,6 +311,35 @@ def test_characters_that_the_databases_encoding_lacks_are_refused(postgres15: An
     assert [problem.severity for problem in adapter.preflight("rules", [], [table]) if "LATIN1" in problem.what] == ["warning"]
     reader.close()
     sink.close()
+
+
+@pytest.mark.parametrize("fault", ["", "stands there", "too long", "no parent", "update too long"])
+def test_many_new_rows_beside_changes_are_one_write_all_the_same(place: Place, fault: str) -> None:
+    place.execute("CREATE TABLE parent (id int PRIMARY KEY); INSERT INTO parent VALUES (1)")
+    table = place.table("t", "id int PRIMARY KEY, v varchar(10), p int REFERENCES parent")
+    place.execute("INSERT INTO t SELECT -g, 'old', 1 FROM generate_series(1, 10) AS g")
+    sink = place.sink()
+    rows: Rows = [(INSERT, (str(n), "new", "1")) for n in range(2000)]
+    rows[100] = (UPDATE, ("-1", "x" * 11 if fault == "update too long" else "changed", "1"))
+    rows[200] = (DELETE, ("-2", None, None))
+    rows[300] = (UPDATE, ("-99", "changed", "1"))
+    if fault == "stands there":
+        rows[400] = (INSERT, ("-3", "new", "1"))
+    if fault == "too long":
+        rows[400] = (INSERT, ("400", "x" * 11, "1"))
+    if fault == "no parent":
+        rows[400] = (INSERT, ("400", "new", "9"))
+    one = write(table, ("id",), ("id", "v", "p"), rows)
+    if fault in ("", "stands there"):
+        expected = [WROTE] * 2000
+        expected[300] = NO_ROW
+        expected[400] = ROW_EXISTS if fault else WROTE
+        assert put(sink, one) == [expected]
+        assert place.execute("SELECT count(*), count(*) FILTER (WHERE v = 'changed'), min(id) FROM t") == [(2006 - bool(fault), 1, -10)]
+    else:
+        poison = refuse(sink, one)
+        assert poison.rows == ((100,) if fault == "update too long" else (400,))
+        assert place.execute("SELECT count(*), count(*) FILTER (WHERE v = 'old') FROM t") == [(10, 10)]
 
 
 # --- other sessions ---
