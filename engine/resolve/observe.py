@@ -5,6 +5,7 @@ the column type made another value of ours: that value is the new base and does 
 """
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,8 +49,15 @@ class Observed:
     exact: npt.NDArray[np.bool_]
 
 
-def observe(state: State, events: Events, ours: Ours | None) -> Observed:
-    """Lays the events over `state`, in place. Events of one row keep their order; different rows are independent, so they go in rounds:
+def after(stamp: Int64s, old: Int64s) -> Int64s:
+    """Stamps of changes made on top of values with stamps `old`: their commits', unless that would make them older than what they replaced (clocks are
+    skewed, and MariaDB's log knows whole seconds only)."""
+    return np.where(stamp > old, stamp, (old // 16 + 1) * 16 + stamp % 16)
+
+
+def observe(state: State, events: Events, ours: Ours | None, peers: Sequence[Int64s] | None = None) -> Observed:
+    """Lays the events over `state`, in place. peers: per column the columns that feed the same target cells, itself included: a change of one is newer than
+    all of them, since it makes a new value of what they gave together (itself alone when None). Events of one row keep their order; different rows are independent, so they go in rounds:
     the first event of every row, then the second, and so on."""
     rows, columns = state.hashes.shape
     seen = Observed(
@@ -61,7 +69,7 @@ def observe(state: State, events: Events, ours: Ours | None) -> Observed:
     for chosen in rounds(events.row):
         chosen = chosen[events.fence[chosen] > state.fence[events.row[chosen]]]
         if len(chosen):
-            _one_each(state, events, ours, chosen, seen)
+            _one_each(state, events, ours, chosen, seen, peers)
     return seen
 
 
@@ -81,10 +89,13 @@ def rounds(row: Int64s) -> list[npt.NDArray[np.intp]]:
     return [np.sort(order[part]) for part in np.split(by_nth, bounds)]
 
 
-def _one_each(state: State, events: Events, ours: Ours | None, chosen: npt.NDArray[np.intp], seen: Observed) -> None:
+def _one_each(
+    state: State, events: Events, ours: Ours | None, chosen: npt.NDArray[np.intp], seen: Observed, peers: Sequence[Int64s] | None
+) -> None:
     row, stamp = events.row[chosen], events.stamp[chosen]
     echo = ours.known[chosen] if ours is not None else np.zeros(len(chosen), dtype=np.bool_)
-    life = np.where(echo, ours.life[chosen], stamp) if ours is not None else stamp
+    life = after(stamp, np.maximum(state.life[row], state.stamps[row].max(axis=1)) if state.stamps.shape[1] else state.life[row])
+    life = np.where(echo, ours.life[chosen], life) if ours is not None else life
     seen.last[row] = chosen
     deleted = events.op[chosen] == DELETE
 
@@ -105,7 +116,9 @@ def _one_each(state: State, events: Events, ours: Ours | None, chosen: npt.NDArr
     shown = ~events.missing[chosen]
     value = events.hashes[chosen]
     differs = shown & ((value != old_hash) | created[:, None])
-    new_stamp = np.where(differs, stamp[:, None], old_stamp)
+    floor = old_stamp if peers is None else np.stack([old_stamp[:, p].max(axis=1) for p in peers], axis=1) if peers else old_stamp
+    fresh = after(stamp[:, None], np.maximum(floor, state.life[row][:, None] - 1))
+    new_stamp = np.where(differs, fresh, old_stamp)
     by_application = differs
     exact = echo.copy()
     if ours is not None and echo.any():
@@ -114,7 +127,7 @@ def _one_each(state: State, events: Events, ours: Ours | None, chosen: npt.NDArr
         by_application = differs & ~mine
         exact &= ~((mine & (value != ours.hashes[chosen])) | by_application).any(axis=1) & ours.present[chosen]
     # A cell the insert did not carry is not known yet; its stamp is that of the insert all the same.
-    new_stamp = np.where(~shown & created[:, None], stamp[:, None], new_stamp)
+    new_stamp = np.where(~shown & created[:, None], fresh, new_stamp)
     state.hashes[row] = np.where(shown, value, old_hash)
     state.stamps[row] = new_stamp
     seen.changed[row] |= by_application

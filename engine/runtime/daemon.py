@@ -87,6 +87,7 @@ class Engine:
         out: queue.Queue[tuple[str, Batch | SynclineError]] = queue.Queue()
         ends = {system: self.assembly.readers[system].end().order for system in self.sources} if until_idle else {}
         tails = {system: Tail(system, source, self.topology.watched(system), self._position(system), out) for system, source in self.sources.items()}
+        self.reached = {system: self._position(system).order for system in tails}
         for tail in tails.values():
             tail.start()
         try:

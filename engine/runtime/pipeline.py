@@ -99,7 +99,7 @@ class Pipeline:
                 if written is not None:
                     found.append((*written, mine))
             ours = gather(found, len(part.keys), len(tracked.cells))
-        seen = observe(state, events, ours)
+        seen = observe(state, events, ours, tracked.peers)
         intent.long_keys |= part.long_keys
         if part.aliases:
             intent.aliases.setdefault(tracked.name, {}).update(part.aliases)

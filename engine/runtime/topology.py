@@ -26,6 +26,7 @@ class Tracked:
 
     identity: the columns that name a row; rule keys where rules write the table. cells: the tracked columns besides. aliased: the log may name a
     deleted row by other columns than the identity, so the ledger keeps both. clock: the column used as the clock instead of the commit time.
+    peers: per cell the cells that feed the same target cells, see `observe`.
     """
 
     table: Table
@@ -33,6 +34,7 @@ class Tracked:
     cells: tuple[str, ...]
     clock: str | None
     captured: bool
+    peers: tuple[npt.NDArray[np.int64], ...]
 
     @property
     def name(self) -> str:
@@ -121,15 +123,27 @@ def track(settings: Settings, rules: Sequence[CompiledRule]) -> dict[str, Tracke
         writing = [rule for rule in rules if rule.target.name == name]
         identity = identity_of(table, reading, writing)
         wanted = {c for rule in reading for c in rule.reads} | {c for rule in writing for c in rule.columns}
+        cells = tuple(c.name for c in table.columns if c.name in wanted - set(identity))
         clocks = [settings.rule(rule.name).clock for rule in reading]
         found[str(name)] = Tracked(
             table=table,
             identity=identity,
-            cells=tuple(c.name for c in table.columns if c.name in wanted - set(identity)),
+            cells=cells,
             clock=next((clock for clock in clocks if clock), None),
             captured=settings.systems[name.system].capture,
+            peers=_peers(cells, reading),
         )
     return found
+
+
+def _peers(cells: Sequence[str], reading: Sequence[CompiledRule]) -> tuple[npt.NDArray[np.int64], ...]:
+    """Cells that make one value together; what a WHERE or a lookup depends on decides over the whole row."""
+    groups = [set(lineage) for rule in reading for lineage in rule.lineage.values()]
+    together = {c: {c}.union(*(group for group in groups if c in group)) for c in cells}
+    for rule in reading:
+        for c in rule.filter_reads:
+            together[c] = {*rule.reads, *together.get(c, ())}
+    return tuple(np.array([i for i, name in enumerate(cells) if name in together[c]], dtype=np.int64) for c in cells)
 
 
 def identity_of(table: Table, reading: Sequence[CompiledRule], writing: Sequence[CompiledRule]) -> tuple[str, ...]:

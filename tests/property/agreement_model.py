@@ -3,6 +3,8 @@
 Plain dictionaries, no I/O, no speed: it states the rules of observe, resolve, apply, reassert and restart, and tries to break them with random
 histories: writers on both sides, lag, batches of any length, skewed clocks, owners, deletes, crashes.   python agreement_model.py [histories]
 
+A change is never older than what it replaced (`after`): clocks are skewed, and MariaDB's log knows whole seconds only.
+
 Sides are 0 and 1, the side number is the rank in a stamp. The rule is the identity. Shown: after the writers stop and both logs are read to their
 end, both sides are equal, the ledger believes what is there, and every cell holds the value with the newest stamp, or its owner's newest.
 """
@@ -18,12 +20,18 @@ Cells = dict[str, tuple[str, int]]                      # column -> (value, stam
 Image = dict[str, str] | None                           # a row, or None where it was deleted
 
 
+def after(stamp: int, old: int) -> int:
+    """The stamp of a change made on top of a value with stamp `old`: its commit's, unless that would make it older than what it replaced."""
+    return stamp if stamp > old else (old // 16 + 1) * 16 + stamp % 16
+
+
 @dataclass
 class Database:
     """One side: rows, its log, and the checkpoint marker that every transaction of ours writes first."""
     rows: dict[int, dict[str, str]] = field(default_factory=dict)
     log: list[tuple[int, int, list[tuple[int, Image]]]] = field(default_factory=list)     # (commit time, our batch number or 0, [(key, image)])
     marker: int = 0
+    stamps: dict[tuple[int, str], int] = field(default_factory=dict)    # what the stamp of each cell must come out as; only the test looks at it
 
     def commit(self, time: int, batch: int, changes: list[tuple[int, Image]]) -> None:
         for key, image in changes:
@@ -91,16 +99,16 @@ class Engine:
         entry, stamp = self.entry(side, key), time * 16 + side
         seen, ours = entry.seen, entry.pending.pop(batch, None) if batch else None
         if image is None:
-            life = ours.life if ours else stamp
+            life = ours.life if ours else after(stamp, seen.newest())
             entry.seen = State(False, life if seen.present else max(life, seen.life), {})
             return
         if not seen.present:
-            entry.seen = seen = State(True, ours.life if ours else stamp, dict.fromkeys(image, ("", -1)))
+            entry.seen = seen = State(True, ours.life if ours else after(stamp, seen.life), dict.fromkeys(image, ("", -1)))
         for c, value in image.items():
             if ours and c in ours.cells:
                 seen.cells[c] = (value, ours.cells[c][1])
             elif value != seen.cells[c][0]:
-                seen.cells[c] = (value, stamp)
+                seen.cells[c] = (value, after(stamp, max(seen.cells[c][1], seen.life - 1)))
 
     def resolve(self, target: int, key: int) -> State | None:
         """What to write into `target` for this key, or None. Whoever loses here is asked the other way round."""
@@ -131,6 +139,7 @@ class Engine:
         """One batch, in this order: 1 the intent (all that the ledger will learn, the position included) is made durable beside the ledger;
         2 the target commits, marker first; 3 the intent becomes the ledger. After a crash the marker tells whether the intent happened."""
         number, changes, rows = self.sides[target].marker + 1, [], self.sides[target].rows
+        carried: dict[tuple[int, str], int] = {}
         for key in keys:
             decision, physical = self.resolve(target, key), rows.get(key)
             if decision is None:
@@ -141,10 +150,12 @@ class Engine:
                 continue
             self.entry(target, key).pending[number] = decision
             changes.append((key, {**(physical or {}), **{c: v for c, (v, _) in decision.cells.items()}} if decision.present else None))
+            carried |= {(key, c): s for c, (_, s) in decision.cells.items()}
         if changes and crash == "before":
             raise Crash                                 # the marker will say: it never happened
         if changes:
             self.sides[target].commit(time, number, changes)
+            self.sides[target].stamps |= carried
             if crash == "after":
                 self.save()                             # the marker will say: it happened, the intent is taken over at restart
                 raise Crash
@@ -215,8 +226,10 @@ def history(seed: int) -> None:
             key, image, cols = application(rng, sides, clock, side, now)
             simple &= image is not None and key in start
             for c in cols:
-                if image is not None and owners.get(c, side) == side:
-                    newest[key, c] = max(newest.get((key, c), (-1, "")), (clock * 16 + side, image[c]))
+                if image is not None:
+                    stamp = sides[side].stamps[key, c] = after(clock * 16 + side, sides[side].stamps.get((key, c), 0))
+                    if owners.get(c, side) == side:
+                        newest[key, c] = max(newest.get((key, c), (-1, "")), (stamp, image[c]))
             continue
         side = rng.randint(0, 1)
         crash = rng.choice(("", "", "", "before", "after"))
