@@ -2,7 +2,8 @@
 
 Each statement joins the staging table with the target by the write's key, so the key column's own collation and index decide. Where a unique
 index guarantees that a key names one row at most, the statements run straight away and the numbers of rows they report are the proof; where
-the numbers do not come out even, or there is no such index, the rows are looked up and locked first.
+the numbers do not come out even, or there is no such index, the rows are looked up and locked first. A write of inserts alone is loaded
+straight into the target where all of it fits.
 """
 
 from __future__ import annotations
