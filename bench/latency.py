@@ -33,7 +33,7 @@ ROWS = 4_000
 SETTINGS: dict[str, servers.Setting] = {"synchronous_commit": "on"}
 """A log can be read up to where it is flushed; commits that do not wait for it are flushed up to three times `wal_writer_delay` (200 ms) later."""
 
-_LOOK_SECONDS = 0.004
+_LOOK_SECONDS = 0.010
 _LINGER_SECONDS = 20.0
 
 TO_ERP = "SELECT a.id AS ref, trim(a.name) AS name, a.note AS note, a.amount AS amount FROM crm.accounts AS a"
