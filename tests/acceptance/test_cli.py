@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 
+from engine.cli.main import main
 from engine.throwaway import servers
 
 SYNCLINE = Path(sys.executable).with_name("syncline")
@@ -50,13 +52,27 @@ class Pair:
     rules: str = RULES
     variables: dict[str, str] | None = None
 
-    def call(self, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
-        (self.folder / "syncline.toml").write_text(
+    def write(self) -> Path:
+        path = self.folder / "syncline.toml"
+        path.write_text(
             f'[systems.crm]\nadapter = "mysql"\nurl = "{self.crm}"\n[systems.erp]\nadapter = "postgres"\nurl = "{self.erp}"\n{self.rules}'
         )
-        environment = {**os.environ, **(self.variables or {})}
-        environment.pop("SYNCLINE_DEBUG", None)
-        done = subprocess.run([SYNCLINE, *arguments], cwd=self.folder, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
+        return path
+
+    def call(self, *arguments: str) -> Result:
+        """The command in this process: the same code from the parsing of arguments to the exit code, without the start of an interpreter."""
+        environment = {"SYNCLINE_CONFIG": str(self.write()), "SYNCLINE_DEBUG": None, **(self.variables or {})}
+        done = CliRunner().invoke(main, arguments, env=environment)
+        assert "Traceback" not in done.stderr + done.stdout
+        return done
+
+    def installed(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """The installed command as a process of its own, in the folder of the configuration."""
+        self.write()
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("SYNCLINE_")}
+        done = subprocess.run(
+            [SYNCLINE, *arguments], cwd=self.folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+        )
         assert "Traceback" not in done.stderr + done.stdout
         return done
 
@@ -67,7 +83,7 @@ class Pair:
         problems: list[dict[str, str]] = document["problems"]
         assert document["ok"] == all(p["severity"] != "error" for p in problems)
         assert all(set(p) == {"severity", "where", "what", "fix"} and p["where"] and p["what"] and p["fix"] for p in problems), problems
-        return done.returncode, problems
+        return done.exit_code, problems
 
 
 def errors(problems: list[dict[str, str]]) -> list[str]:
@@ -98,7 +114,7 @@ def test_a_sound_configuration_is_good(pair: Pair) -> None:
     code, problems = pair.check()
     assert errors(problems) == []
     assert code == 0
-    human = pair.call("check")
+    human = pair.installed("check")
     assert human.returncode == 0
     assert "2 systems, 2 rules" in human.stdout
 
@@ -112,6 +128,9 @@ def test_a_stopped_database_is_one_problem_and_the_other_side_is_still_checked(p
     assert len(away) == 1
     assert "127.0.0.1:1" in away[0]
     assert [p for p in errors(problems) if "custmers" in p]
+    done = pair.call("run", "--until-idle")
+    assert done.exit_code == 4
+    assert "127.0.0.1:1" in done.stderr
 
 
 def test_both_databases_stopped(pair: Pair) -> None:
@@ -145,7 +164,7 @@ def test_a_wrong_password_is_one_sentence_without_it(pair: Pair, logins: dict[st
     assert "password" in problem
     assert "wr0ng-pw" not in json.dumps(problems)
     done = pair.call("run", "--until-idle")
-    assert done.returncode == 4
+    assert done.exit_code == 4
     assert "password" in done.stderr
     assert "wr0ng-pw" not in done.stderr
 
@@ -168,7 +187,7 @@ def test_missing_rights_name_the_grant(pair: Pair, logins: dict[str, str], side:
     found = errors(problems)
     assert any("GRANT" in problem or "ALTER ROLE" in problem for problem in found), found
     done = pair.call("run", "--until-idle")
-    assert done.returncode in {2, 4}
+    assert done.exit_code in {2, 4}
     assert done.stderr.strip()
 
 
@@ -180,7 +199,7 @@ def test_a_binlog_of_statements_is_refused(pair: Pair, postgres15: servers.Postg
         found = errors(problems)
         assert len([p for p in found if "binlog_format" in p]) == 1, found
         done = pair.call("run", "--until-idle")
-        assert done.returncode in {2, 4}
+        assert done.exit_code in {2, 4}
         assert "binlog_format" in done.stderr
 
 
@@ -192,7 +211,7 @@ def test_a_log_without_logical_decoding_is_refused(pair: Pair, mariadb: servers.
         found = errors(problems)
         assert len([p for p in found if "wal_level" in p]) == 1, found
         done = pair.call("run", "--until-idle")
-        assert done.returncode in {2, 4}
+        assert done.exit_code in {2, 4}
         assert "wal_level" in done.stderr
 
 
@@ -202,7 +221,7 @@ def test_a_key_that_the_target_does_not_have(pair: Pair) -> None:
     assert code == 1
     assert any("account_id" in problem and "rule customers" in problem for problem in errors(problems))
     done = pair.call("run", "--until-idle")
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert "account_id" in done.stderr
 
 
@@ -242,23 +261,23 @@ def test_check_changes_nothing(pair: Pair, mariadb: servers.MariaDBServer, postg
 
 
 def test_usage_and_configuration_errors_exit_2(pair: Pair) -> None:
-    assert pair.call("nonsense").returncode == 2
-    assert pair.call("check", "--nonsense").returncode == 2
+    assert pair.installed("nonsense").returncode == 2
+    assert pair.call("check", "--nonsense").exit_code == 2
     pair.rules = RULES.replace("into", "inot")
     for arguments in (["check"], ["check", "--json"], ["run"], ["status"], ["reconcile"], ["quarantine", "list"], ["conflicts", "list"]):
         done = pair.call(*arguments)
-        assert done.returncode == 2, arguments
+        assert done.exit_code == 2, arguments
         assert "did you mean into?" in done.stderr, arguments
 
 
 def test_both_ways_from_the_command_line(pair: Pair, mariadb: servers.MariaDBServer, postgres15: servers.PostgresServer) -> None:
     crm, erp = pair.crm.rpartition("/")[2], pair.erp.rpartition("/")[2]
-    assert pair.call("run", "--until-idle").returncode == 0
+    assert pair.installed("run", "--until-idle").returncode == 0
     assert postgres15.execute("SELECT account_ref, name FROM customers ORDER BY 1", database=erp) == [(1, "Ada"), (2, "Bob")]
     postgres15.execute("INSERT INTO customers VALUES (7, 'Żaneta', '☎')", database=erp)
     mariadb.execute("UPDATE accounts SET phone = '9' WHERE id = 1", database=crm)
     mariadb.execute("DELETE FROM accounts WHERE id = 2", database=crm)
-    assert pair.call("run", "--until-idle").returncode == 0
+    assert pair.installed("run", "--until-idle").returncode == 0
     assert postgres15.execute("SELECT * FROM customers ORDER BY 1", database=erp) == [(1, "Ada", "9"), (7, "Żaneta", "☎")]
     assert mariadb.execute("SELECT id, name, phone FROM accounts ORDER BY id", database=crm) == [(1, "Ada", "9"), (7, "Żaneta", "☎")]
 
@@ -270,6 +289,6 @@ def test_both_ways_from_the_command_line(pair: Pair, mariadb: servers.MariaDBSer
     assert all({"applied", "conflicts", "quarantined", "last_applied_at"} <= set(rule) for rule in status["rules"].values())
     assert json.loads(pair.call("quarantine", "list", "--json").stdout) == []
     done = pair.call("reconcile", "--json")
-    assert (done.returncode, json.loads(done.stdout)["verdict"]) == (0, "equal")
+    assert (done.exit_code, json.loads(done.stdout)["verdict"]) == (0, "equal")
     postgres15.execute("UPDATE customers SET phone = 'drift' WHERE account_ref = 7", database=erp)
-    assert pair.call("reconcile", "--json").returncode == 1
+    assert pair.call("reconcile", "--json").exit_code == 1
