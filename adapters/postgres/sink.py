@@ -8,7 +8,6 @@ Protocol: https://www.postgresql.org/docs/current/sql-copy.html, https://www.pos
 from __future__ import annotations
 
 import enum
-import re
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -16,8 +15,7 @@ import numpy.typing as npt
 import psycopg
 from psycopg import errors
 
-from adapters import copytext
-from adapters.postgres import staging
+from adapters.postgres import refusal, staging
 from adapters.postgres.connection import Connection, connect, lost, wrap
 from adapters.postgres.schema import addresses_one, quoted_table
 from adapters.postgres.statements import statement
@@ -101,7 +99,7 @@ class PostgresSink:
             raise Terminal("write was called outside of a transaction", where=self._where, fix="this is a fault of Syncline: report it")
         if not len(write):
             return Outcome(result=np.zeros(0, dtype=np.uint8))
-        _refuse_nul(write)
+        refusal.refuse_nul(write)
         form = staging.Form(write)
         one_row_per_key = addresses_one(write.table, write.key)
         hopeful = one_row_per_key and form.inserts > 0 and self._hopeful(write.table.name)
@@ -215,7 +213,7 @@ class PostgresSink:
             table = {"table": quoted_table(write.table.name)}
             (changing,) = connection.execute(statement("row_triggers_before"), table).fetchone() or (True,)
             if not changing:
-                return _without_value(write, error.diag.column_name)
+                return refusal.without_value(write, error.diag.column_name)
         if isinstance(error, errors.ForeignKeyViolation):
             asked = {"table": quoted_table(write.table.name), "name": error.diag.constraint_name}
             columns = [name for (name,) in connection.execute(statement("foreign_key_columns"), asked).fetchall()]
@@ -224,9 +222,7 @@ class PostgresSink:
             return self._staged_suspects(connection, form, form.clashing)
         if failure.reason == "encoding":  # lines are converted ahead of those that are read
             return ()
-        line = re.search(r"^COPY [^,]*, \D*(\d+)", error.diag.context or "", re.MULTILINE)
-        row = int(line[1]) - 1 if line is not None else -1
-        return (row,) if 0 <= row < len(write) else ()
+        return refusal.named_line(write, error.diag.context or "")
 
     def _staged_suspects(self, connection: Connection, form: staging.Form, queries: Callable[[str], list[str]]) -> tuple[int, ...]:
         """The rows that the queries blame, all at once: splitting would take two writes for each. Leaves the transaction as it found it."""
@@ -394,7 +390,7 @@ class PostgresSink:
         try:
             if stage is None:
                 self._stage_count += 1
-                stage = _Stage(f"_syncline_stage_{self._stage_count}")
+                stage = _Stage(f"{staging.STAGE}{self._stage_count}")
                 self._outside_savepoint(connection, staging.create(stage.name, write.table, form.names))
                 self._stages[key] = stage
             elif stage.dirty:
@@ -458,36 +454,6 @@ class _Stage:
 
 def _numbers(cursor: psycopg.Cursor[tuple[object, ...]]) -> npt.NDArray[np.int64]:
     return np.array([number for (number,) in cursor.fetchall()], dtype=np.int64)
-
-
-def _refuse_nul(write: Write) -> None:
-    """PostgreSQL has no text with a NUL character."""
-    bad: set[int] = set()
-    names: list[str] = []
-    for place, (name, values) in enumerate(zip(write.values.column_names, write.values.columns, strict=True)):
-        rows = copytext.with_nul(values)
-        if len(rows):
-            wanted = rows if name in write.key else rows[write.decided[rows, place]]
-            bad.update(int(row) for row in wanted)
-            names.extend([name] if len(wanted) else [])
-    if bad:
-        raise Poison(
-            f"a value holds the character NUL, which PostgreSQL cannot store (column {', '.join(names)})",
-            reason="encoding",
-            rows=tuple(sorted(bad)),
-            where=str(write.table.name),
-            fix="remove the character at its origin, or in the rule with replace(column, chr(0), '')",
-        )
-
-
-def _without_value(write: Write, column: str | None) -> tuple[int, ...]:
-    """Rows that would put null into the column."""
-    inserted = write.op == INSERT
-    if column not in write.values.column_names:
-        return tuple(int(row) for row in np.flatnonzero(inserted))
-    place = write.values.column_names.index(column)
-    null = write.values.column(place).is_null().to_numpy()
-    return tuple(int(row) for row in np.flatnonzero(null & write.decided[:, place]))
 
 
 def _seconds(options: Mapping[str, object], name: str, default: float) -> int:

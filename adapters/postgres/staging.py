@@ -26,6 +26,9 @@ from engine.model.write import Write
 NUMBER, OP, DECIDED = "_syncline_n", "_syncline_op", "_syncline_decided"
 _OURS = ((NUMBER, "integer"), (OP, "smallint"), (DECIDED, "bit varying"))
 
+STAGE = "_syncline_stage_"
+"""What the names of staging tables begin with; a number follows."""
+
 SET_ASIDE = 0
 """Operation of a staged row that is not carried out."""
 
