@@ -86,9 +86,12 @@ class Syncline:
 
     def call(self, *arguments: str, good: tuple[int, ...] = (0,)) -> tuple[int, str]:
         """Runs one command to its end: exit code and stdout. Failed when the code is not among `good`."""
-        done = subprocess.run(
-            [*self.program, *arguments, "-c", str(self._config)], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE * 2, check=False
-        )
+        argv = [*self.program, *arguments, "-c", str(self._config)]
+        try:
+            done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        except subprocess.TimeoutExpired as error:
+            said = (error.stderr or b"")[-1500:].decode(errors="replace")
+            raise Failed(f"syncline {' '.join(arguments)} did not end within {PATIENCE:.0f} s: {said}") from None
         if done.returncode not in good:
             said = (done.stderr.strip() or done.stdout.strip())[-1500:]
             raise Failed(f"syncline {' '.join(arguments)} ended with exit code {done.returncode}: {said}")
@@ -104,22 +107,24 @@ class Syncline:
 
 
 class Watch(threading.Thread):
-    """Asks `status` again and again. `latest`: the last document, None before the first one."""
+    """Reads what `status` prints, again and again, without the cost of a new process each time. `latest`: the last document, None before the first."""
 
-    def __init__(self, syncline: Syncline, every: float) -> None:
+    def __init__(self, config: Path, every: float) -> None:
         super().__init__(name="status", daemon=True)
-        self._syncline = syncline
+        self._config = config
         self._every = every
         self._stop_asked = threading.Event()
         self.latest: dict[str, Any] | None = None
 
     def run(self) -> None:
-        while True:
-            with contextlib.suppress(Failed, subprocess.TimeoutExpired):
-                self.latest = self._syncline.ask("status", good=(0, 1))
-            if self._stop_asked.wait(self._every):
-                return
+        from engine.observe.status import read_status  # late: it takes the processor from the daemon that is starting
+        from engine.settings import load
+
+        settings = load(self._config)
+        while not self._stop_asked.wait(self._every):
+            self.latest = read_status(settings)
 
     def stop(self) -> None:
         self._stop_asked.set()
-        self.join(10)
+        if self.is_alive():
+            self.join(10)

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
@@ -34,13 +34,14 @@ RULES = {
 
 @dataclass(slots=True, kw_only=True)
 class Act:
-    """The people of the second phase. bad: the account whose name the ERP cannot hold."""
+    """The people of the second phase. bad: the account whose name the ERP cannot hold. first_read: rows carried before it, by the system they came from."""
 
     crm: CrmClerk
     erp: ErpClerk
     quarrel: Quarrel
     probe: Probe
     bad: str = ""
+    first_read: dict[str, int] = field(default_factory=dict)
 
     @property
     def writers(self) -> tuple[Writer, ...]:
@@ -75,11 +76,12 @@ def play(*, seconds: float, rate: float, keep: bool, console: Console, seed: int
 
 def _perform(stage: Stage, syncline: Syncline, view: View, seconds: float, rate: float) -> int:
     syncline.start()
-    watch = Watch(syncline, 2.0)
-    watch.start()
+    watch = Watch(stage.config, 0.5)
     try:
         act = _cast(stage, rate, stop := threading.Event())
         first_read = _first_read(stage, syncline, view, watch)
+        act.first_read = first_read.rows
+        watch.start()
         try:
             _work(stage, act, syncline, view, watch, seconds)
         finally:
@@ -140,9 +142,9 @@ def _cast(stage: Stage, rate: float, stop: threading.Event) -> Act:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FirstRead:
-    """rows: that had to be carried. seconds: from the start of `syncline run` to the last of them."""
+    """rows: that had to be carried, by the system they came from. seconds: from the start of `syncline run` to the last of them."""
 
-    rows: int
+    rows: dict[str, int]
     seconds: float
 
 
@@ -163,9 +165,10 @@ def _first_read(stage: Stage, syncline: Syncline, view: View, watch: Watch) -> F
                 Direction(label="CRM → ERP", changed=0, carried=to_erp, seconds=(), lag=None),
                 Direction(label="ERP → CRM", changed=0, carried=to_crm, seconds=(), lag=None),
             )
-            _tell(view, "first read: all that stands on one side only", (to_erp + to_crm) / want, directions, watch.latest, syncline.memory_mb())
+            phase = "first read: all that stands on one side only" if to_erp + to_crm else "syncline run is starting"
+            _tell(view, phase, (to_erp + to_crm) / want, directions, watch.latest, syncline.memory_mb())
             if to_erp >= missing["CRM"] and to_crm >= missing["ERP"]:
-                return FirstRead(rows=want, seconds=time.monotonic() - started)
+                return FirstRead(rows=missing, seconds=time.monotonic() - started)
             if not syncline.running:
                 raise Failed(f"syncline run ended during the first read. {syncline.tail()}")
             if time.monotonic() - started > FIRST_READ_PATIENCE:
@@ -212,12 +215,13 @@ def _mend(stage: Stage, bad: str) -> None:
 
 
 def _directions(act: Act, status: dict[str, Any] | None) -> tuple[Direction, Direction]:
+    """Before the first status all that is known to be carried is the first read."""
     rules = (status or {}).get("rules", {})
     systems = (status or {}).get("systems", {})
     made: list[Direction] = []
     clerks: dict[str, Clerk] = {"CRM": act.crm, "ERP": act.erp}
     for side, other in (("CRM", "ERP"), ("ERP", "CRM")):
-        carried = sum(int(rules.get(rule, {}).get("applied", 0)) for rule in RULES[side])
+        carried = sum(int(rules[rule]["applied"]) for rule in RULES[side]) if rules else act.first_read[side]
         lag = systems.get(side.lower(), {}).get("lag_seconds")
         made.append(Direction(label=f"{side} → {other}", changed=clerks[side].changed, carried=carried, seconds=tuple(act.probe.seconds[side]), lag=lag))
     return made[0], made[1]

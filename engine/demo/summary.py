@@ -46,7 +46,9 @@ def tell(console: Console, outcome: Outcome) -> int:
     o = outcome
     say()
     say("What happened", "bold")
-    say(f"  The first read brought {o.first_read.rows:,} rows to the side that lacked them in {o.first_read.seconds:.1f} s (start of the daemon included).")
+    say(
+        f"  The first read brought {sum(o.first_read.rows.values()):,} rows to the side that lacked them in {o.first_read.seconds:.1f} s (start of the daemon included)."
+    )
     twice = 2 * (o.quarrelled["same_field"] + o.quarrelled["same_record"]) + o.quarrelled["wrong_side"]
     total = sum(o.changed.values()) + twice
     say(f"  In {o.seconds:.0f} s people changed {o.changed['CRM']:,} rows in the CRM and {o.changed['ERP']:,} in the ERP, and {twice:,} more in quarrels"
