@@ -96,8 +96,10 @@ class Scope:
 
     def _find(self, node: exp.Column, column: str) -> Reference | None:
         *qualifier, name = [part.name for part in node.parts]
-        starts = [part.meta["start"] for part in node.parts]
-        start, end = min(starts), max(part.meta["end"] for part in node.parts) + 1
+        if not all("start" in part.meta for part in node.parts):
+            self._findings.error(f"{node.sql('duckdb')} cannot be read as a column", "write alias.column", column=column)
+            return None
+        start, end = min(part.meta["start"] for part in node.parts), max(part.meta["end"] for part in node.parts) + 1
         candidates = self._candidates(tuple(qualifier))
         if not candidates:
             written = ".".join(qualifier)
