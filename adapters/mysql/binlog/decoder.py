@@ -410,7 +410,7 @@ class Decoder:
             # the same definition under a new number is the same layout
             slot = self._slots.get(body[6:], -1)
             if slot < 0:
-                parsed = t.table_map(body)
+                parsed = t.table_map(body, mariadb=self._mariadb)
                 self._layouts.append(layout(wanted, parsed, self._columns(wanted, parsed), self._charsets, self._old_uuid))
                 slot = self._slots[body[6:]] = len(self._layouts) - 1
         self._known.pop(table_id, None)

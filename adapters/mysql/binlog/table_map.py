@@ -57,8 +57,8 @@ def names(body: bytes) -> tuple[int, str, str, int]:
     return int.from_bytes(body[:6], "little"), database.decode("utf-8", "replace"), body[at + 2 : end].decode("utf-8", "replace"), end + 1
 
 
-def table_map(body: bytes) -> TableMap:
-    """`body` after the header, without checksum."""
+def table_map(body: bytes, *, mariadb: bool) -> TableMap:
+    """`body` after the header, without checksum. mariadb: which server wrote it; they count different columns among those with a character set."""
     table_id, database, table, at = names(body)
     count, at = length_encoded(body, at)
     types = body[at : at + count]
@@ -70,7 +70,7 @@ def table_map(body: bytes) -> TableMap:
     columns = [
         LoggedColumn(type=kind, meta=meta) for kind, meta in (_real(kind, meta) for kind, meta in zip(types, metas, strict=True))
     ]
-    return TableMap(id=table_id, database=database, table=table, columns=tuple(_extended(columns, body, at)))
+    return TableMap(id=table_id, database=database, table=table, columns=tuple(_extended(columns, body, at, mariadb)))
 
 
 def _metas(types: bytes, data: bytes) -> list[int]:
@@ -103,9 +103,9 @@ def _real(kind: int, meta: int) -> tuple[int, int]:
     return high, low
 
 
-def _extended(columns: list[LoggedColumn], body: bytes, at: int) -> list[LoggedColumn]:
+def _extended(columns: list[LoggedColumn], body: bytes, at: int, mariadb: bool) -> list[LoggedColumn]:
     numeric = [c for c, column in enumerate(columns) if column.type in _NUMERIC]
-    charset = [c for c, column in enumerate(columns) if column.type in _CHARACTER]
+    charset = [c for c, column in enumerate(columns) if column.type in _CHARACTER or (mariadb and column.type == GEOMETRY)]
     labelled = [c for c, column in enumerate(columns) if column.type in (ENUM, SET)]
     unsigned: dict[int, bool] = {}
     collation: dict[int, int] = {}
@@ -126,7 +126,9 @@ def _extended(columns: list[LoggedColumn], body: bytes, at: int) -> list[LoggedC
             case 2 | 10:
                 collation |= _default_charset(data, charset if field == 2 else labelled)
             case 3 | 11:
-                collation |= dict(zip(charset if field == 3 else labelled, _numbers(data), strict=False))
+                places, numbers = charset if field == 3 else labelled, _numbers(data)
+                # a server that counts otherwise: the catalogue's character sets are used instead
+                collation |= dict(zip(places, numbers, strict=True)) if len(places) == len(numbers) else {}
             case 4:
                 name = dict(enumerate(text.decode("utf-8", "replace") for text in _strings(data)))
             case 5 | 6:
@@ -166,6 +168,9 @@ def _default_charset(data: bytes, places: list[int]) -> dict[int, int]:
     if not numbers:
         raise damaged("a table map event")
     others = dict(zip(numbers[1::2], numbers[2::2], strict=False))
+    if any(k >= len(places) for k in others):
+        # a server that counts otherwise: the catalogue's character sets are used instead
+        return {}
     return {c: others.get(k, numbers[0]) for k, c in enumerate(places)}
 
 
