@@ -39,12 +39,17 @@ class Database:
         self.server = server
         self.url: str = server.database()
         self.name = self.url.rsplit("/", 1)[1]
+        self._outside: Any = None
         adapter = connect("crm", self.url, {})
         self.reader: Reader = adapter.reader()
         self.sink: Sink = adapter.sink("rules")
 
     def execute(self, statement: str) -> list[tuple[Any, ...]]:
-        return list(self.server.execute(statement, database=self.name))
+        if self._outside is None:
+            self._outside = open_connection(self.url, system="crm")
+        with self._outside.cursor() as cursor:
+            cursor.execute(statement)
+            return list(cursor.fetchall())
 
     def table(self, name: str, columns: str) -> Table:
         self.execute(f"CREATE TABLE `{name}` ({columns})")
