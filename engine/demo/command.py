@@ -122,7 +122,8 @@ class Watch(threading.Thread):
 
         settings = load(self._config)
         while not self._stop_asked.wait(self._every):
-            self.latest = read_status(settings)
+            with contextlib.suppress(Exception):  # the state folder is being made at this moment; the next look succeeds
+                self.latest = read_status(settings)
 
     def stop(self) -> None:
         self._stop_asked.set()

@@ -15,7 +15,7 @@ from decimal import Decimal
 
 from engine.demo.company import COLUMNS, ERP_CUSTOMER, ERP_ITEM, ERP_PERSON, Company
 from engine.demo.database import Busy, Database, Statement, delete, insert, update
-from engine.demo.stage import Side
+from engine.demo.stage import Known, Side
 
 
 class Writer(threading.Thread, ABC):
@@ -59,11 +59,14 @@ class Writer(threading.Thread, ABC):
 
 
 class Clerk(Writer):
-    """Works in one system. Deletes only records that this clerk made and nobody else knows."""
+    """Works in one system. Changes records of `known`; deletes only those it made and nobody else knows. Before `settled` it only changes records
+    that no other refers to: what refers to a record that the first read has not carried yet would be refused by the other side's foreign key."""
 
-    def __init__(self, side: Side, rate: float, seed: int, stop: threading.Event) -> None:
+    def __init__(self, side: Side, rate: float, seed: int, stop: threading.Event, known: Known) -> None:
         super().__init__(f"{side.name} clerk", rate, seed, stop)
         self._side = side
+        self.known = known
+        self.settled = False
         self._database: Database | None = None
         self.own: list[tuple[str, str]] = []  # (table, reference) of records that may be deleted
 
@@ -96,35 +99,30 @@ class Clerk(Writer):
 
 
 class CrmClerk(Clerk):
-    def __init__(
-        self, side: Side, rate: float, seed: int, stop: threading.Event, *, accounts: Sequence[str], contacts: Sequence[str], products: Sequence[str]
-    ) -> None:
-        super().__init__(side, rate, seed, stop)
-        self._accounts, self._contacts, self._products = accounts, contacts, products
-        self._number = 900_000
+    _number = 900_000
 
     def decide(self) -> tuple[list[Statement], list[tuple[str, str]]]:
         c = self.company
-        dice = c.random.random()
+        dice = c.random.random() if self.settled else c.random.uniform(0.55, 0.86)
         if dice < 0.55:
             column, value = c.random.choice(
                 [("phone", c.maybe(c.phone())), ("email", c.email()), ("city", c.town()), ("state", c.state()), ("notes", c.remark()), ("name", c.firm())]
             )
-            return [update("accounts", column, value, "id", c.pick(*self._accounts))], []
+            return [update("accounts", column, value, "id", c.random.choice(self.known.accounts))], []
         if dice < 0.60:  # a column that no rule reads
-            return [update("accounts", "score", c.random.randrange(100), "id", c.pick(*self._accounts))], []
+            return [update("accounts", "score", c.random.randrange(100), "id", c.random.choice(self.known.accounts))], []
         if dice < 0.78:
             column, value = c.random.choice([("phone", c.phone()), ("email", c.maybe(c.email())), ("newsletter", c.random.randrange(2))])
-            return [update("contacts", column, value, "id", c.pick(*self._contacts))], []
+            return [update("contacts", column, value, "id", c.random.choice(self.known.contacts))], []
         if dice < 0.86:
-            return [update("products", "description", c.remark(), "id", c.pick(*self._products))], []
+            return [update("products", "description", c.remark(), "id", c.random.choice(self.known.products))], []
         if dice < 0.90:
             account = c.account()
             people = [c.contact(str(account[0])) for _ in range(c.random.randrange(3))]
             statements = [insert("accounts", COLUMNS.accounts, account), *(insert("contacts", COLUMNS.contacts, row) for row in people)]
             return statements, [("contacts", str(row[0])) for row in people] or [("accounts", str(account[0]))]
         if dice < 0.95:
-            contact = c.contact(c.pick(*self._accounts))
+            contact = c.contact(c.random.choice(self.known.accounts))
             return [insert("contacts", COLUMNS.contacts, contact)], [("contacts", str(contact[0]))]
         if dice < 0.96:
             self._number += 1
@@ -133,37 +131,32 @@ class CrmClerk(Clerk):
 
 
 class ErpClerk(Clerk):
-    def __init__(
-        self, side: Side, rate: float, seed: int, stop: threading.Event, *, accounts: Sequence[str], contacts: Sequence[str], products: Sequence[str]
-    ) -> None:
-        super().__init__(side, rate, seed, stop)
-        self._accounts, self._contacts, self._products = accounts, contacts, products
-        self._number = 950_000
+    _number = 950_000
 
     def decide(self) -> tuple[list[Statement], list[tuple[str, str]]]:
         c = self.company
-        dice = c.random.random()
+        dice = c.random.random() if self.settled else c.random.uniform(0.65, 0.85)
         if dice < 0.45:
             column, value = c.random.choice(
                 [("town", c.town()), ("phone", c.phone()), ("credit_limit", c.maybe(c.money(50_000))), ("blocked", c.random.random() < 0.1),
                  ("region", c.region(c.state())), ("email", c.maybe(c.email())), ("remark", c.remark())]
             )  # fmt: skip
-            return [update("customers", column, value, "account_ref", c.pick(*self._accounts))], []
+            return [update("customers", column, value, "account_ref", c.random.choice(self.known.accounts))], []
         if dice < 0.50:  # a column that no rule reads
-            return [update("customers", "open_invoices", c.random.randrange(9), "account_ref", c.pick(*self._accounts))], []
-        if dice < 0.65:
+            return [update("customers", "open_invoices", c.random.randrange(9), "account_ref", c.random.choice(self.known.accounts))], []
+        if dice < 0.65 and self.known.contacts:
             column, value = c.random.choice([("phone", c.maybe(c.phone())), ("email", c.email()), ("birth_date", c.day(1950, 2005))])
-            return [update("contact_persons", column, value, "contact_ref", c.pick(*self._contacts))], []
+            return [update("contact_persons", column, value, "contact_ref", c.random.choice(self.known.contacts))], []
         if dice < 0.85:
             column, value = c.random.choice([("price", c.money(900)), ("weight_g", c.random.randrange(1, 90_000)), ("sellable", c.random.random() < 0.95)])
-            return [update("items", column, value, "item_ref", c.pick(*self._products))], []
+            return [update("items", column, value, "item_ref", c.random.choice(self.known.products))], []
         if dice < 0.90:
             customer = c.as_customer(c.account())
             people = [self._person(str(customer[0])) for _ in range(c.random.randrange(2))]
             statements = [insert("customers", ERP_CUSTOMER, customer), *(insert("contact_persons", ERP_PERSON, row) for row in people)]
             return statements, [("contact_persons", str(row[0])) for row in people] or [("customers", str(customer[0]))]
         if dice < 0.95:
-            person = self._person(c.pick(*self._accounts))
+            person = self._person(c.random.choice(self.known.accounts))
             return [insert("contact_persons", ERP_PERSON, person)], [("contact_persons", str(person[0]))]
         if dice < 0.96:
             self._number += 1

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any
 
@@ -16,9 +16,9 @@ from rich.console import Console
 from engine.demo import proof, summary
 from engine.demo.command import Failed, Syncline, Watch
 from engine.demo.company import COLUMNS, Company
-from engine.demo.database import Database, insert, update
+from engine.demo.database import insert, update
 from engine.demo.people import Clerk, CrmClerk, ErpClerk, Probe, Quarrel, Writer
-from engine.demo.stage import PAIRS, Stage, build
+from engine.demo.stage import Known, Stage, build
 from engine.demo.view import Direction, Moment, View
 
 FIRST_READ_PATIENCE = 120.0
@@ -34,14 +34,13 @@ RULES = {
 
 @dataclass(slots=True, kw_only=True)
 class Act:
-    """The people of the second phase. bad: the account whose name the ERP cannot hold. first_read: rows carried before it, by the system they came from."""
+    """The people of the second phase. bad: the account whose name the ERP cannot hold."""
 
     crm: CrmClerk
     erp: ErpClerk
     quarrel: Quarrel
     probe: Probe
     bad: str = ""
-    first_read: dict[str, int] = field(default_factory=dict)
 
     @property
     def writers(self) -> tuple[Writer, ...]:
@@ -64,7 +63,7 @@ def play(*, seconds: float, rate: float, keep: bool, console: Console, seed: int
                 verdict = _perform(stage, syncline, view, seconds, rate)
             except Failed as error:
                 view.close()
-                console.print(f"\nThe demo failed: {error}", style="red", highlight=False, markup=False)
+                console.print(f"\nThe demo failed: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
                 verdict = 4
             finally:
                 syncline.kill()
@@ -77,48 +76,47 @@ def play(*, seconds: float, rate: float, keep: bool, console: Console, seed: int
 def _perform(stage: Stage, syncline: Syncline, view: View, seconds: float, rate: float) -> int:
     syncline.start()
     watch = Watch(stage.config, 0.5)
+    watch.start()
+    act = _cast(stage, rate, stop := threading.Event())
     try:
-        act = _cast(stage, rate, stop := threading.Event())
-        first_read = _first_read(stage, syncline, view, watch)
-        act.first_read = first_read.rows
-        watch.start()
-        try:
-            _work(stage, act, syncline, view, watch, seconds)
-        finally:
-            stop.set()
-            for thread in (*act.writers, act.probe):
-                if thread.ident is not None:
-                    thread.join(20)
+        first_read = _first_read(stage, act, syncline, view, watch)
+        _work(stage, act, syncline, view, watch, seconds)
     finally:
+        stop.set()
+        for thread in (*act.writers, act.probe):
+            if thread.ident is not None:
+                thread.join(20)
         watch.stop()
     memory = syncline.memory_mb()
     for name, failure in [*((writer.name, writer.failure) for writer in act.writers), (act.probe.name, act.probe.failure)]:
         if failure is not None:
             raise Failed(f"the {name} stopped early: {failure}")
-    _tell(view, "finishing", 0.0, _directions(act, watch.latest), watch.latest, memory)
-    syncline.stop()
-    syncline.call("run", "--until-idle")
-    _tell(view, "comparing both sides", 0.5, _directions(act, watch.latest), watch.latest, memory)
-    before = proof.reconcile(syncline)
-    quarrels = proof.look(stage, act.quarrel)
-    conflicts = sum(int(rule["conflicts"]) for rule in syncline.ask("status", good=(0, 1))["rules"].values())
-    applied = syncline.ask("status", good=(0, 1))["rules"]
-    _mend(stage, act.bad)
-    syncline.call("run", "--until-idle")
-    after = proof.reconcile(syncline)
-    _tell(view, "done", 1.0, _directions(act, {"rules": applied}), {"rules": applied}, memory)
+    _tell(view, "people have stopped", 1.0, _directions(act, watch.latest), watch.latest, memory)
     view.close()
+    with _step(view, "stopping syncline run (SIGTERM)"):
+        syncline.stop()
+    with _step(view, "syncline run --until-idle"):
+        syncline.call("run", "--until-idle")
+    with _step(view, "syncline reconcile"):
+        before = proof.reconcile(syncline)
+    quarrels = proof.look(stage, act.quarrel)
+    rules = syncline.ask("status")["rules"]
+    with _step(view, "mending the bad row, syncline run --until-idle"):
+        _mend(stage, act.bad)
+        syncline.call("run", "--until-idle")
+    with _step(view, "syncline reconcile"):
+        after = proof.reconcile(syncline)
     return summary.tell(
         view.console,
         summary.Outcome(
-            seconds=seconds,
+            worked=first_read.seconds + seconds,
             first_read=first_read,
             changed={"CRM": act.crm.changed, "ERP": act.erp.changed},
             quarrelled=dict(act.quarrel.counts),
-            carried={side: sum(int(applied[rule]["applied"]) for rule in RULES[side]) for side in RULES},
+            carried={side: sum(int(rules[rule]["applied"]) for rule in RULES[side]) for side in RULES},
             visible=act.probe.seconds,
             late=act.probe.late,
-            conflicts=conflicts,
+            conflicts=sum(int(rule["conflicts"]) for rule in rules.values()),
             quarrels=quarrels,
             before=before,
             after=after,
@@ -127,65 +125,67 @@ def _perform(stage: Stage, syncline: Syncline, view: View, seconds: float, rate:
     )
 
 
+@contextlib.contextmanager
+def _step(view: View, what: str) -> Iterator[None]:
+    """Says how long a step took."""
+    started = time.monotonic()
+    yield
+    view.say(f"  {what}: {time.monotonic() - started:.1f} s")
+
+
 def _cast(stage: Stage, rate: float, stop: threading.Event) -> Act:
-    """Half of the changes by each clerk, less what the quarrel does (a twentieth of the rate, two rows at a time)."""
-    probe, quarrel, others = stage.accounts[1:3], stage.accounts[3 : 3 + QUARRELS], stage.accounts[3 + QUARRELS :]
+    """Nine tenths of the changes by the clerks, half each, the rest by the quarrel. At first each clerk knows what stands on that side."""
+    probe, quarrel = stage.at_crm.accounts[:2], stage.at_crm.accounts[2 : 2 + QUARRELS]
     clerk = rate * 0.45
-    pools: dict[str, Any] = {"accounts": others, "contacts": stage.contacts, "products": stage.products}
     return Act(
-        crm=CrmClerk(stage.crm, clerk, 11, stop, **pools),
-        erp=ErpClerk(stage.erp, clerk, 12, stop, **pools),
+        crm=CrmClerk(stage.crm, clerk, 11, stop, replace(stage.at_crm, accounts=stage.at_crm.accounts[2 + QUARRELS :])),
+        erp=ErpClerk(stage.erp, clerk, 12, stop, stage.at_erp),
         quarrel=Quarrel(stage.crm, stage.erp, rate * 0.1, 13, stop, quarrel),
         probe=Probe(stage.crm, stage.erp, probe, stop),
     )
 
 
+def _all_known(act: Act) -> None:
+    """After the first read each clerk knows the records of the other side too, and makes new ones."""
+    crm, erp = act.crm.known, act.erp.known
+    both = Known(accounts=[*crm.accounts, *erp.accounts], contacts=[*crm.contacts, *erp.contacts], products=[*crm.products, *erp.products])
+    act.crm.known = act.erp.known = both
+    act.crm.settled = act.erp.settled = True
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FirstRead:
-    """rows: that had to be carried, by the system they came from. seconds: from the start of `syncline run` to the last of them."""
+    """rows: that stood on one side only at the start. seconds: from the start of `syncline run` until it follows the logs alone."""
 
-    rows: dict[str, int]
+    rows: int
     seconds: float
 
 
-def _first_read(stage: Stage, syncline: Syncline, view: View, watch: Watch) -> FirstRead:
-    """Waits until each side has as many rows as the other: nobody writes yet."""
-    crm, erp = stage.crm.connect(), stage.erp.connect()
+def _first_read(stage: Stage, act: Act, syncline: Syncline, view: View, watch: Watch) -> FirstRead:
+    """The clerks work from the beginning. Returns when `status` says that the daemon has read what was there."""
     started = time.monotonic()
-    begin = _counts(crm, erp)
-    # the two sides have no record in common at the start
-    want = sum(sum(pair) for pair in begin)
-    missing = {"CRM": sum(pair[0] for pair in begin), "ERP": sum(pair[1] for pair in begin)}
-    try:
-        while True:
-            now = _counts(crm, erp)
-            to_erp = sum(n[1] - b[1] for n, b in zip(now, begin, strict=True))
-            to_crm = sum(n[0] - b[0] for n, b in zip(now, begin, strict=True))
-            directions = (
-                Direction(label="CRM → ERP", changed=0, carried=to_erp, seconds=(), lag=None),
-                Direction(label="ERP → CRM", changed=0, carried=to_crm, seconds=(), lag=None),
-            )
-            phase = "first read: all that stands on one side only" if to_erp + to_crm else "syncline run is starting"
-            _tell(view, phase, (to_erp + to_crm) / want, directions, watch.latest, syncline.memory_mb())
-            if to_erp >= missing["CRM"] and to_crm >= missing["ERP"]:
-                return FirstRead(rows=missing, seconds=time.monotonic() - started)
-            if not syncline.running:
-                raise Failed(f"syncline run ended during the first read. {syncline.tail()}")
-            if time.monotonic() - started > FIRST_READ_PATIENCE:
-                raise Failed(f"after {FIRST_READ_PATIENCE:.0f} s only {to_erp + to_crm} of {want} rows have been carried. {syncline.tail()}")
-            time.sleep(0.2)
-    finally:
-        crm.close()
-        erp.close()
-
-
-def _counts(crm: Database, erp: Database) -> list[tuple[int, int]]:
-    return [(int(crm.value(f"SELECT count(*) FROM {a}")), int(erp.value(f"SELECT count(*) FROM {b}"))) for a, b in PAIRS]
+    known = (stage.at_crm, stage.at_erp)
+    rows = sum(len(k.accounts) + len(k.contacts) + len(k.products) for k in known)
+    act.crm.start()
+    act.erp.start()
+    while True:
+        state = (watch.latest or {}).get("state")
+        carried = sum(int(rule["applied"]) for rule in (watch.latest or {}).get("rules", {}).values())
+        phase = "first read, while people work" if carried else "syncline run is starting, people work already"
+        _tell(view, phase, min(1.0, carried / rows), _directions(act, watch.latest), watch.latest, syncline.memory_mb())
+        if state == "running" and carried:
+            _all_known(act)
+            return FirstRead(rows=rows, seconds=time.monotonic() - started)
+        if not syncline.running:
+            raise Failed(f"syncline run ended during the first read. {syncline.tail()}")
+        if time.monotonic() - started > FIRST_READ_PATIENCE:
+            raise Failed(f"the first read did not end within {FIRST_READ_PATIENCE:.0f} s, {carried} of {rows} rows have been carried. {syncline.tail()}")
+        time.sleep(0.2)
 
 
 def _work(stage: Stage, act: Act, syncline: Syncline, view: View, watch: Watch, seconds: float) -> None:
-    for thread in (*act.writers, act.probe):
-        thread.start()
+    act.quarrel.start()
+    act.probe.start()
     started = time.monotonic()
     while (passed := time.monotonic() - started) < seconds:
         if not syncline.running:
@@ -215,13 +215,12 @@ def _mend(stage: Stage, bad: str) -> None:
 
 
 def _directions(act: Act, status: dict[str, Any] | None) -> tuple[Direction, Direction]:
-    """Before the first status all that is known to be carried is the first read."""
     rules = (status or {}).get("rules", {})
     systems = (status or {}).get("systems", {})
     made: list[Direction] = []
     clerks: dict[str, Clerk] = {"CRM": act.crm, "ERP": act.erp}
     for side, other in (("CRM", "ERP"), ("ERP", "CRM")):
-        carried = sum(int(rules[rule]["applied"]) for rule in RULES[side]) if rules else act.first_read[side]
+        carried = sum(int(rules.get(rule, {}).get("applied", 0)) for rule in RULES[side])
         lag = systems.get(side.lower(), {}).get("lag_seconds")
         made.append(Direction(label=f"{side} → {other}", changed=clerks[side].changed, carried=carried, seconds=tuple(act.probe.seconds[side]), lag=lag))
     return made[0], made[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +19,6 @@ from engine.throwaway.process import scratch_folder
 ACCOUNTS, CONTACTS, PRODUCTS = 2000, 4000, 500
 ONLY_IN_ERP = 10
 """One account in so many is known to the ERP alone at the start."""
-
-PAIRS = (("accounts", "customers"), ("contacts", "contact_persons"), ("products", "items"))
-"""Table of the CRM, table of the ERP."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,17 +34,25 @@ class Side:
         return Database(self.url)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """References of records."""
+
+    accounts: Sequence[str] = ()
+    contacts: Sequence[str] = ()
+    products: Sequence[str] = ()
+
+
 @dataclass(slots=True, kw_only=True)
 class Stage:
-    """`accounts` ...: references of the rows that exist at the start. `remark`: what a person should know of this stage; may be empty."""
+    """at_crm, at_erp: the records that stand on that side at the start. `remark`: what a person should know of this stage; may be empty."""
 
     crm: Side
     erp: Side
     folder: Path
     remark: str
-    accounts: list[str] = field(default_factory=list)
-    contacts: list[str] = field(default_factory=list)
-    products: list[str] = field(default_factory=list)
+    at_crm: Known = field(default_factory=Known)
+    at_erp: Known = field(default_factory=Known)
 
     @property
     def config(self) -> Path:
@@ -94,13 +99,14 @@ def _fill(stage: Stage, company: Company) -> None:
     accounts = [company.account() for _ in range(ACCOUNTS)]
     in_crm = [row for i, row in enumerate(accounts) if i % ONLY_IN_ERP]
     in_erp = [company.as_customer(row) for i, row in enumerate(accounts) if i % ONLY_IN_ERP == 0]
-    stage.accounts = [str(row[0]) for row in accounts]
-    crm_accounts = [str(row[0]) for row in in_crm]
-    contacts = [company.contact(company.pick(*crm_accounts[: len(crm_accounts) - 50])) for _ in range(CONTACTS)]
-    stage.contacts = [str(row[0]) for row in contacts]
+    crm_accounts = _references(in_crm)
+    # the last ones stay without contacts
+    contacts = [company.contact(company.random.choice(crm_accounts[:-50])) for _ in range(CONTACTS)]
     products = [company.product(number) for number in range(PRODUCTS)]
-    stage.products = [str(row[0]) for row in products]
+    in_crm_products = [row for i, row in enumerate(products) if i % ONLY_IN_ERP]
     items = [_as_item(row) for i, row in enumerate(products) if i % ONLY_IN_ERP == 0]
+    stage.at_crm = Known(accounts=crm_accounts, contacts=_references(contacts), products=_references(in_crm_products))
+    stage.at_erp = Known(accounts=_references(in_erp), products=_references(items))
 
     def fill_crm() -> None:
         database = stage.crm.connect()
@@ -108,7 +114,7 @@ def _fill(stage: Stage, company: Company) -> None:
         database.script(resources.path(f"sql/demo/{schema}").read_text(encoding="utf-8"))
         database.load("accounts", COLUMNS.accounts, in_crm)
         database.load("contacts", COLUMNS.contacts, contacts)
-        database.load("products", COLUMNS.products, [row for i, row in enumerate(products) if i % ONLY_IN_ERP])
+        database.load("products", COLUMNS.products, in_crm_products)
         database.close()
 
     def fill_erp() -> None:
@@ -121,6 +127,10 @@ def _fill(stage: Stage, company: Company) -> None:
     with ThreadPoolExecutor(2) as pool:
         for filling in [pool.submit(fill_crm), pool.submit(fill_erp)]:
             filling.result()
+
+
+def _references(rows: Sequence[Row]) -> list[str]:
+    return [str(row[0]) for row in rows]
 
 
 def _as_item(product: Row) -> Row:

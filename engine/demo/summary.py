@@ -17,9 +17,9 @@ from engine.demo.view import percentile
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """All that was measured. before, after: reconcile before and after the bad row was mended. first_read: rows and seconds."""
+    """All that was measured. before, after: reconcile before and after the bad row was mended. first_read: rows and seconds. worked: seconds."""
 
-    seconds: float
+    worked: float
     first_read: Any
     changed: Mapping[str, int]
     quarrelled: Mapping[str, int]
@@ -46,13 +46,11 @@ def tell(console: Console, outcome: Outcome) -> int:
     o = outcome
     say()
     say("What happened", "bold")
-    say(
-        f"  The first read brought {sum(o.first_read.rows.values()):,} rows to the side that lacked them in {o.first_read.seconds:.1f} s (start of the daemon included)."
-    )
+    say(f"  The first read, {o.first_read.rows:,} rows that stood on one side only, was done {o.first_read.seconds:.1f} s after the start of syncline run.")
     twice = 2 * (o.quarrelled["same_field"] + o.quarrelled["same_record"]) + o.quarrelled["wrong_side"]
     total = sum(o.changed.values()) + twice
-    say(f"  In {o.seconds:.0f} s people changed {o.changed['CRM']:,} rows in the CRM and {o.changed['ERP']:,} in the ERP, and {twice:,} more in quarrels"
-        f" ({total / max(o.seconds, 1e-9):,.0f} a second).")  # fmt: skip
+    say(f"  In {o.worked:.0f} s people changed {o.changed['CRM']:,} rows in the CRM and {o.changed['ERP']:,} in the ERP, and {twice:,} more in quarrels"
+        f" ({total / max(o.worked, 1e-9):,.0f} a second).")  # fmt: skip
     say(f"  Syncline carried {o.carried['CRM']:,} rows from the CRM to the ERP and {o.carried['ERP']:,} back, the first read included.")
     for side, other in (("CRM", "ERP"), ("ERP", "CRM")):
         times = o.visible[side]
