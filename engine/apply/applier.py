@@ -31,7 +31,8 @@ class Applied:
 
 
 def apply(sink: Sink, writes: Sequence[Write]) -> list[Applied]:
-    """Writes into the transaction that is open, in the order given, parents before children. Deletes go first, in the opposite order. Transient passes through."""
+    """Writes into the transaction that is open, in the order given, parents before children. Deletes go first, in the opposite order.
+    Transient passes through."""
     done = [Applied(np.full(len(write), WROTE, dtype=np.uint8)) for write in writes]
     for write, applied in [*zip(reversed(writes), reversed(done), strict=True)]:
         _isolated(sink, write, np.flatnonzero(write.op == DELETE), applied)

@@ -13,7 +13,7 @@ Value = Any
 
 
 def pack(fields: Mapping[str, Value]) -> bytes:
-    """Fields may be arrays, lists of bytes (written `{"bytes": lengths}`), `Writes`, or anything JSON holds."""
+    """Fields may be arrays, lists of bytes (never lists that begin with bytes and go on otherwise), `Writes`, or anything JSON holds."""
     head: dict[str, Any] = {}
     body: list[bytes] = []
     for name, value in fields.items():
@@ -34,9 +34,10 @@ def _put(value: Value, body: list[bytes]) -> Any:
         return {"array": str(value.dtype), "shape": list(value.shape)}
     if isinstance(value, Writes):
         return {"writes": {field: _put(getattr(value, field), body) for field in Writes.__slots__}}
-    if isinstance(value, list) and value and all(isinstance(v, bytes) for v in value):
-        body.extend(value)
-        return {"bytes": [len(v) for v in value]}
+    if isinstance(value, list) and value and isinstance(value[0], bytes):
+        sizes = np.fromiter(map(len, value), dtype=np.int32, count=len(value))
+        body += [sizes.tobytes(), *value]
+        return {"bytes": len(value)}
     return {"json": value}
 
 
@@ -46,11 +47,11 @@ def _get(spec: Any, blob: bytes | memoryview, place: list[int]) -> Value:
     if "writes" in spec:
         return Writes(**{field: _get(part, blob, place) for field, part in spec["writes"].items()})
     if "bytes" in spec:
-        out = []
-        for size in spec["bytes"]:
-            out.append(bytes(blob[place[0] : place[0] + size]))
-            place[0] += size
-        return out
+        sizes = np.frombuffer(blob, dtype=np.int32, count=spec["bytes"], offset=place[0])
+        ends = place[0] + sizes.nbytes + np.cumsum(sizes, dtype=np.int64)
+        starts = ends - sizes
+        place[0] = int(ends[-1])
+        return [bytes(blob[start:end]) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
     dtype = np.dtype(spec["array"])
     count = int(np.prod(spec["shape"]))
     array = np.frombuffer(blob, dtype=dtype, count=count, offset=place[0]).reshape(spec["shape"]).copy()

@@ -16,7 +16,7 @@ from typing import Any
 import lmdb
 
 from engine.errors import Terminal
-from engine.ledger import frame
+from engine.ledger import frame, unmap
 from engine.ledger.intent import Intent, Progress, RowKey
 from engine.ledger.pending import Pending
 from engine.model.state import State
@@ -39,6 +39,7 @@ class Ledger:
         except lmdb.Error as error:
             raise Terminal(f"the ledger cannot be opened: {error}", where=str(folder), fix="check the folder and its permissions") from error
         self._readonly = readonly
+        self._file = folder / "ledger" / "data.mdb"
         self._dbs: dict[str, Any] = {}
         self.columns: dict[str, tuple[str, ...]] = {}
         """Tracked columns by table, in the order of the stored cells; see `track`."""
@@ -168,6 +169,7 @@ class Ledger:
     def sync(self) -> None:
         """Makes everything taken over so far durable on disk."""
         self._env.sync(True)
+        unmap.let_go(self._file)
 
     def close(self) -> None:
         if not self._readonly:
@@ -289,7 +291,7 @@ class Ledger:
             if cursor is None:
                 return [None] * len(keys)
             found = dict(cursor.getmulti(sorted(keys)))
-        return [found.get(key) for key in keys]
+        return list(map(found.get, keys)) if found else [None] * len(keys)
 
 
 class _Reading:

@@ -51,8 +51,9 @@ class Changes:
     seq: number of the change in the batch, ascending, unique over all tables. txn: index into the transactions. op: INSERT, UPDATE, DELETE.
     values: one string array (canonical text) per watched column, in the order of `Watched.columns`; null is SQL NULL.
     missing: shape (changes, columns); true where the event does not carry the value (unchanged TOAST, minimal row image); the value is null there.
-    A DELETE carries the old row as far as the log gives it (the log key at least), the rest is missing. An UPDATE that changes a column of the log
-    key or of the watched identity (as far as the log shows the old value) comes as DELETE of the old row followed by INSERT of the new one, where unknown values are missing.
+    A DELETE carries the old row as far as the log gives it (the log key at least), the rest is missing. An UPDATE that changes a column of the
+    primary key or of the watched identity (as far as the log shows the old value) comes as DELETE of the old row followed by INSERT of the new
+    one, where unknown values are missing.
     """
 
     table: Table

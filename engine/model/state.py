@@ -90,8 +90,11 @@ class State:
             )
             width = words.shape[1] * 8
             raw = words.tobytes()
-            for place, row in enumerate(choice.tolist()):
-                out[row] = raw[place * width : (place + 1) * width]
+            pieces = [raw[i : i + width] for i in range(0, len(raw), width)]
+            if len(choice) == rows:
+                return pieces
+            for row, piece in zip(choice.tolist(), pieces, strict=True):
+                out[row] = piece
         return out
 
     @classmethod
@@ -99,12 +102,14 @@ class State:
         """The inverse of `pack`; None becomes an unknown row."""
         state = cls.unknown(len(values), columns)
         short, full = (3 + columns + min(columns, 1)) * 8, (3 + 2 * columns) * 8
+        if not any(values):
+            return state
         sizes = np.fromiter((-1 if v is None else len(v) for v in values), dtype=np.int64, count=len(values))
         for size, uniform in {short: True, full: full == short}.items():
             choice = np.flatnonzero(sizes == size)
             if len(choice) == 0:
                 continue
-            raw = b"".join(values[i] or b"" for i in choice.tolist())
+            raw = b"".join(values if len(choice) == len(values) else [values[i] for i in choice.tolist()])  # type: ignore[arg-type, misc]
             words = np.frombuffer(raw, dtype=np.int64).reshape(len(choice), size // 8)
             state.present[choice] = words[:, 0] != 0
             state.life[choice] = words[:, 1]

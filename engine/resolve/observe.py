@@ -56,9 +56,11 @@ def after(stamp: Int64s, old: Int64s) -> Int64s:
 
 
 def observe(state: State, events: Events, ours: Ours | None, peers: Sequence[Int64s] | None = None) -> Observed:
-    """Lays the events over `state`, in place. peers: per column the columns that feed the same target cells, itself included: a change of one is newer than
-    all of them, since it makes a new value of what they gave together (itself alone when None). Events of one row keep their order; different rows are independent, so they go in rounds:
-    the first event of every row, then the second, and so on."""
+    """Lays the events over `state`, in place. Events of one row keep their order; different rows are independent, so they go in rounds: the first
+    event of every row, then the second, and so on.
+
+    peers: per column the columns that feed the same target cells, itself included: a change of one is newer than all of them, since it makes a
+    new value of what they gave together. Itself alone when None."""
     rows, columns = state.hashes.shape
     seen = Observed(
         last=np.full(rows, -1, dtype=np.int64),

@@ -76,9 +76,7 @@ class Pipeline:
 
     def _observe(self, part: Arrivals, transactions: Transactions, intent: Intent) -> Touched:
         tracked, ledger = part.tracked, self.ledger
-        places: dict[bytes, int] = {}
-        row = np.fromiter((places.setdefault(key, len(places)) for key in part.keys), dtype=np.int64, count=len(part.keys))
-        keys = list(places)
+        keys, row = _distinct(part.keys)
         state = ledger.seen(tracked.name, keys)
         rank = self.topology.ranks[tracked.system]
         events = Events(
@@ -237,6 +235,15 @@ class Pipeline:
             for lane in ([only] if only is not None else self.topology.lanes_from(rows.tracked.name))
         ]
         self.checkpoint.carry_out(intent, proposals, system, position)
+
+
+def _distinct(keys: list[bytes]) -> tuple[list[bytes], npt.NDArray[np.int64]]:
+    """(each key once, in order of appearance; for every key its number among them)."""
+    if len(set(keys)) == len(keys):
+        return keys, np.arange(len(keys))
+    places: dict[bytes, int] = {}
+    row = np.fromiter((places.setdefault(key, len(places)) for key in keys), dtype=np.int64, count=len(keys))
+    return list(places), row
 
 
 def _choose(touched: Touched, rows: npt.NDArray[np.intp]) -> Touched:

@@ -159,7 +159,8 @@ class _Proposing:
         for refused in found.rejected:
             self._quarantine(int(rows[refused.row]), refused.reason, refused.what)
         chosen = rows[found.row]
-        outside = np.setdiff1d(rows, np.concatenate([chosen, rows[[r.row for r in found.rejected]]]) if found.rejected else chosen)
+        accounted = np.concatenate([chosen, rows[[r.row for r in found.rejected]]]) if found.rejected else chosen
+        outside = np.setdiff1d(rows, accounted) if len(accounted) < len(rows) else rows[:0]
         keys = self._encode(found.values)
         if len(set(keys)) < len(keys):
             first: dict[bytes, int] = {}
@@ -333,6 +334,8 @@ class _Proposing:
     def _conflicts(self, rows: Rows, keys: list[bytes], decision: Decision, want: Want, have: State) -> None:
         """A conflict is a cell that both sides changed since they last agreed: it lost, or it was written over a change that its writer had not seen."""
         if self.touched.asked or self.tie is not None:
+            return
+        if not ((decision.op == UPDATE).any() or decision.lost_cells.any() or decision.hold.any()):
             return
         for c, lineage in enumerate(self.lane.lineage):
             cells = lineage[lineage != LIFE]
