@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 import pyarrow as pa
 
 from engine.model.batch import Batch, Chunk, Position
-from engine.model.schema import Table, TableName
+from engine.model.schema import Table
 from engine.model.write import Marker, Outcome, Write
 
 
