@@ -210,9 +210,10 @@ class _Examination:
             name = f"{quote(table.name.schema)}.{quote(table.name.table)}"
             grant = f"GRANT SELECT, INSERT, UPDATE, DELETE ON {name} TO {self._user}"
             cell = next(quote(column.name) for column in table.columns if not column.generated)
+            cells = quoted(column.name for column in table.columns if not column.generated)
             for sql in (
                 f"SELECT {quoted(column.name for column in table.columns)} FROM {name} LIMIT 0",
-                f"EXPLAIN INSERT INTO {name} ({cell}) SELECT {cell} FROM {name} WHERE 1 = 0",
+                f"EXPLAIN INSERT INTO {name} ({cells}) SELECT {cells} FROM {name} WHERE 1 = 0",
                 f"EXPLAIN UPDATE {name} SET {cell} = {cell} WHERE 1 = 0",
                 f"EXPLAIN DELETE FROM {name} WHERE 1 = 0",
             ):

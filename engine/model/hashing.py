@@ -99,25 +99,25 @@ def _one_array(values: pa.Array | pa.ChunkedArray) -> pa.StringArray:
     return values if values.type == pa.string() else pc.cast(values, pa.string())
 
 
-@nb.njit(cache=True, inline="always")  # type: ignore[misc]
+@nb.njit(cache=True, inline="always")
 def _rotl(x: np.uint64, r: int) -> np.uint64:
     return (x << np.uint64(r)) | (x >> np.uint64(64 - r))
 
 
-@nb.njit(cache=True, inline="always")  # type: ignore[misc]
-def _read64(b: npt.NDArray[np.uint8], i: int) -> np.uint64:
+@nb.njit(cache=True, inline="always")
+def _read64(b: npt.NDArray[np.uint8], i: np.signedinteger[Any]) -> np.uint64:
     v = np.uint64(0)
     for k in range(8):
         v |= np.uint64(b[i + k]) << np.uint64(8 * k)
     return v
 
 
-@nb.njit(cache=True, inline="always")  # type: ignore[misc]
+@nb.njit(cache=True, inline="always")
 def _round(acc: np.uint64, lane: np.uint64) -> np.uint64:
     return _rotl(acc + lane * _P2, 31) * _P1
 
 
-@nb.njit(cache=True, nogil=True)  # type: ignore[misc]
+@nb.njit(cache=True, nogil=True)
 def _xxh64(b: npt.NDArray[np.uint8], starts: npt.NDArray[np.int32], seed: np.uint64, out: Hashes) -> None:
     for row in range(len(out)):
         i, end = np.int64(starts[row]), np.int64(starts[row + 1])

@@ -67,14 +67,17 @@ class MariaDBServer(Server):
         run_as([self.installer, "--no-defaults", f"--datadir={data}", *options], self._account, data.parent)
 
     def command(self) -> list[str]:
-        places: dict[str, Setting] = {"socket": str(self.folder / "mariadb.sock"), "pid_file": str(self.folder / "mariadb.pid")}
+        # A server that starts clears its temporary files out of tmpdir, so it must not be shared with another one.
+        places: dict[str, Setting] = {
+            "socket": str(self.folder / "mariadb.sock"), "pid_file": str(self.folder / "mariadb.pid"), "tmpdir": str(self.folder),
+        }  # fmt: skip
         settings = {**self.settings, **places, "port": self.port}
         given = [f"--{name.replace('_', '-')}={_text(value)}" for name, value in settings.items() if value is not None]
         return [str(self.daemon), "--no-defaults", f"--datadir={self.data}", *given]
 
     def ready(self) -> bool:
         with contextlib.suppress(pymysql.Error, OSError):
-            pymysql.connect(host="127.0.0.1", port=self.port, user="root", connect_timeout=5).close()
+            pymysql.connect(host="127.0.0.1", port=self.port, user="root", connect_timeout=5, ssl_disabled=True).close()
             return True
         return False
 
@@ -86,7 +89,9 @@ class MariaDBServer(Server):
         self.execute(f"CREATE DATABASE `{name}` CHARACTER SET utf8mb4")
 
     def execute(self, statement: str, *, database: str | None = None) -> list[tuple[object, ...]]:
-        connection = pymysql.connect(host="127.0.0.1", port=self.port, user="root", database=database, autocommit=True, charset="utf8mb4")
+        connection = pymysql.connect(
+            host="127.0.0.1", port=self.port, user="root", database=database, autocommit=True, charset="utf8mb4", ssl_disabled=True
+        )
         try:
             with connection.cursor() as cursor:
                 cursor.execute(statement)
