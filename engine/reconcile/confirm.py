@@ -6,7 +6,7 @@ with growing pauses, about six seconds in all.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
@@ -19,7 +19,7 @@ from engine.reconcile.keytext import join_keys
 from engine.reconcile.reading import Plan, distinct_rows, fetch_keys
 from engine.reconcile.workspace import DIFFERENT, DOUBTED, Class, Workspace
 
-_SLICE = 20_000
+_SLICE = 10_000
 _FETCH = 5_000
 PAUSES = (0.25, 0.5, 1.0, 2.0, 2.0)
 """Seconds before each further look while the daemon runs."""
@@ -61,22 +61,27 @@ class Confirmation:
         return max(0, before - self._different())
 
     def _different(self) -> int:
-        return sum(len(self._keys(i, DIFFERENT)) for i in self._selected())
+        counts = [f"(SELECT count(*) FROM u{i} WHERE class IN {_codes(DIFFERENT)} AND k IS NOT NULL)" for i in self._judged()]
+        return int(self._first.db.execute(f"SELECT {' + '.join(counts) or '0'}").fetchall()[0][0])
 
-    def _selected(self) -> list[int]:
+    def _judged(self) -> list[int]:
         return [i for i, subject in enumerate(self._first.subjects) if subject.selected and i not in self._skip]
-
-    def _keys(self, i: int, classes: Iterable[Class]) -> list[str]:
-        codes = ", ".join(str(int(c)) for c in classes)
-        found = self._first.db.execute(f"SELECT k FROM u{i} WHERE class IN ({codes}) AND k IS NOT NULL").fetchall()
-        return [row[0] for row in found]
 
     def _look_again(self) -> None:
         quarantined, held = self._aside()
-        for i in self._selected():
-            keys = self._keys(i, DOUBTED)
-            for start in range(0, len(keys), _SLICE):
-                self._look(i, keys[start : start + _SLICE], quarantined, held)
+        for i in self._judged():
+            for keys in self._doubted(i):
+                self._look(i, keys, quarantined, held)
+
+    def _doubted(self, i: int) -> Iterator[list[str]]:
+        """The keys that a second look may change, some at a time."""
+        db = self._first.db
+        db.execute(f"CREATE OR REPLACE TEMP TABLE doubted AS SELECT row_number() OVER () AS n, k FROM u{i} "
+                   f"WHERE class IN {_codes(DOUBTED)} AND k IS NOT NULL")
+        start = 0
+        while keys := db.execute(f"SELECT k FROM doubted WHERE n > {start} AND n <= {start + _SLICE}").fetchall():
+            yield [row[0] for row in keys]
+            start += _SLICE
 
     def _look(self, i: int, keys: list[str], quarantined: TargetKeys, held: TargetKeys) -> None:
         """Judges these keys of rule `i` anew and replaces their units."""
@@ -154,3 +159,7 @@ def _copied_key(space: Workspace, i: int) -> tuple[str, ...]:
         columns.append(output.direct)
     unique = [set(rule.source.primary_key), *[set(u) for u in rule.source.unique]]
     return tuple(columns) if any(u and u <= set(columns) for u in unique) else ()
+
+
+def _codes(classes: Iterable[Class]) -> str:
+    return "(" + ", ".join(str(int(c)) for c in classes) + ")"
