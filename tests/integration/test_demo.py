@@ -16,6 +16,7 @@ import pytest
 from engine import resources
 from engine.demo.company import Company
 from engine.demo.stage import build
+from engine.runtime.assembly import assemble
 from engine.settings import load
 from engine.throwaway import process
 from tests.conftest import IN_CI, need
@@ -58,6 +59,20 @@ def test_a_wheel_carries_the_example(tmp_path: Path) -> None:
     code = "from engine import resources; print(resources.path('config/crm_erp.toml')); print(resources.path('sql/rules/crm_erp'))"
     run = subprocess.run([sys.executable, "-S", "-c", code], cwd=tmp_path / "installed", capture_output=True, text=True, check=True)
     assert all(Path(line).is_relative_to(tmp_path) for line in run.stdout.splitlines())
+
+
+def test_the_configuration_in_the_readme_works() -> None:
+    """Checked against the demo's databases, which have the tables it names."""
+    need("mariadb")
+    need("postgres15")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)
+    with build(keep=False, seed=7) as stage:
+        for side, adapter in ((stage.crm, "mysql"), (stage.erp, "postgres")):
+            text = re.sub(rf'(adapter = "{adapter}"\nurl = )"[^"]*"', rf'\1"{side.url}"', text)
+        stage.config.write_text(text, encoding="utf-8")
+        with assemble(load(stage.config)) as assembly:
+            assert len(assembly.rules) == 2 and not assembly.errors
 
 
 def run_demo(*arguments: str) -> subprocess.CompletedProcess[str]:
