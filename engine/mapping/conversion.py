@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engine.mapping.step import (
+    AllBytes,
     BoolNumber,
     Bytes,
     Characters,
@@ -22,6 +23,7 @@ from engine.mapping.step import (
     Labels,
     LabelSet,
     Midnight,
+    NamedOnce,
     NoNul,
     NotNegative,
     PadScale,
@@ -34,7 +36,6 @@ from engine.mapping.step import (
     WholeDate,
     Widened,
     ZeroOrOne,
-    ZeroPadded,
 )
 from engine.model.types import DataType, Kind
 
@@ -90,14 +91,17 @@ def conversion(have: DataType, want: DataType, *, source: str, target: str) -> C
             step = Uuid()
             return Conversion(steps=(step,), warning="" if have.length == 36 else "text that is not a UUID is set aside")
         case (Kind.TEXT, Kind.JSON):
-            return Conversion(steps=(Document(),), warning="text that is not JSON is set aside")
+            once = (NamedOnce(),) if want.name == "jsonb" else ()
+            return Conversion(steps=(Document(), *once), warning="text that is not JSON is set aside")
         case (Kind.BYTES, Kind.BYTES):
             return pair.to_bytes()
         case (Kind.DATE | Kind.DATETIME | Kind.INSTANT, Kind.DATE | Kind.DATETIME | Kind.INSTANT):
             return pair.calendar()
         case (Kind.TIME, Kind.TIME):
             return pair.time()
-        case (Kind.UUID, Kind.UUID) | (Kind.JSON, Kind.JSON):
+        case (Kind.JSON, Kind.JSON):
+            return Conversion(steps=(NamedOnce(),) if want.name == "jsonb" and have.name != "jsonb" else ())
+        case (Kind.UUID, Kind.UUID):
             return Conversion()
         case _:
             return pair.impossible(_advice(have, want))
@@ -181,7 +185,9 @@ class _Pair:
             size = f"up to {have.length} bytes" if have.length else "bytes without a bound"
             warning = "" if self.source == DUCKDB else f"{size}, the target takes {want.length}: longer values are set aside"
         if want.padded and want.length is not None and not (have.padded and have.length == want.length):
-            steps.append(ZeroPadded(want.length))
+            steps.append(AllBytes(want.length))
+            fewer = f"the target has {want.length} bytes always: shorter values are set aside"
+            warning = "" if self.source == DUCKDB else "; ".join(filter(None, [warning, fewer]))
         return Conversion(steps=tuple(steps), warning=warning)
 
     # -- numbers

@@ -363,13 +363,48 @@ class Bytes(Step):
 
 
 @dataclass(frozen=True, slots=True)
-class ZeroPadded(Step):
-    """BINARY(n) is filled up with zero bytes."""
+class AllBytes(Step):
+    """BINARY(n) has n bytes: it would fill up a shorter value with zero bytes, and hold another one."""
 
     length: int
 
-    def change(self, values: pa.StringArray) -> pa.StringArray:
-        return pc.ascii_rpad(values, width=2 + 2 * self.length, padding="0")
+    def refuses(self, values: pa.StringArray) -> pa.BooleanArray | None:
+        return pc.less(pc.binary_length(values), 2 + 2 * self.length)
+
+    def what(self, text: str) -> str:
+        return f"{len(text) // 2 - 1} bytes, the target has {self.length} always and would add zero bytes"
+
+
+@dataclass(frozen=True, slots=True)
+class NamedOnce(Step):
+    """PostgreSQL's jsonb keeps the last of several members of one name."""
+
+    reason = "type"
+
+    def refuses(self, values: pa.StringArray) -> pa.BooleanArray | None:
+        return _each(values, pa.bool_(), _named_twice)
+
+    def what(self, text: str) -> str:  # noqa: ARG002
+        return "the document names a member twice, jsonb keeps one of them"
+
+
+def _named_twice(text: str) -> bool:
+    try:
+        json.loads(text, object_pairs_hook=_members)
+    except _Twice:
+        return True
+    except (ValueError, RecursionError):
+        return False  # whether it is JSON is for others to say
+    return False
+
+
+class _Twice(Exception):
+    pass
+
+
+def _members(pairs: list[tuple[str, object]]) -> None:
+    if len(pairs) > 1 and len({name for name, _ in pairs}) < len(pairs):
+        raise _Twice
 
 
 @dataclass(frozen=True, slots=True)
