@@ -137,7 +137,7 @@ class Checkpoint:
             key = proposal.source_keys[i]
             if result[i] == REFUSED:
                 why = applied.refused[i]
-                quarantine(self.proposer, intent, lane, key, why.reason, why.what, position)
+                quarantine(self.proposer, intent, lane, key, why.reason, str(why), position)
             elif result[i] == MANY_ROWS:
                 quarantine(self.proposer, intent, lane, key, "other", f"the key names several rows of {lane.target.name}", position)
             else:
