@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,8 @@ class Ledger:
         self.asks: dict[RowKey, int] = {}
         self.quarantine: dict[RowKey, dict[str, Any]] = {}
         self.held: dict[RowKey, dict[str, Any]] = {}
+        self.wait_for: Callable[[str, Iterable[bytes]], None] = lambda _table, _keys: None
+        """Called before anything of these rows is read: somebody may be about to change what is known of them."""
         self.seed = self._seed()
         self._load()
 
@@ -67,6 +69,11 @@ class Ledger:
 
     def seen(self, table: str, keys: Sequence[bytes]) -> State:
         """What the log of the table's system has shown of these rows."""
+        self.wait_for(table, keys)
+        return self.known(table, keys)
+
+    def known(self, table: str, keys: Sequence[bytes]) -> State:
+        """The same for who carries out a batch: without waiting for himself."""
         return State.unpack(self._get_many(f"rows {table}", keys), len(self.columns[table]))
 
     def actual(self, table: str, keys: Sequence[bytes]) -> State:
@@ -77,10 +84,12 @@ class Ledger:
 
     def alias(self, table: str, log_keys: Sequence[bytes]) -> list[bytes | None]:
         """Row keys of rows that the log names by another key."""
+        self.wait_for(f"alias {table}", log_keys)
         return self._get_many(f"alias {table}", log_keys)
 
     def link(self, rule: str, source_keys: Sequence[bytes]) -> list[bytes | None]:
         """Target keys of source rows whose identity alone does not give them."""
+        self.wait_for(f"links {rule}", source_keys)
         return self._get_many(f"links {rule}", source_keys)
 
     def long_key(self, digest: bytes) -> bytes:

@@ -21,10 +21,12 @@ from engine.errors import Transient
 from engine.ledger.intent import Intent
 from engine.ledger.ledger import Ledger
 from engine.model.batch import DELETE, INSERT
+from engine.model.hashing import UNKNOWN
 from engine.model.schema import TableName
 from engine.model.state import NEVER, State, Writes
 from engine.model.write import MANY_ROWS, NO_ROW, ROW_EXISTS, WROTE, Marker, Write
 from engine.ports import Sink
+from engine.runtime.flight import Flight
 from engine.runtime.proposal import Proposal, Proposer, quarantine
 from engine.runtime.topology import Topology
 
@@ -41,6 +43,7 @@ class Checkpoint:
     sinks: Mapping[str, Sink]
     proposer: Proposer
     wait: Callable[[str, int, Transient], None]
+    flight: Flight
 
     _order: dict[TableName, int] = field(init=False)
 
@@ -49,7 +52,16 @@ class Checkpoint:
         self._order = {name: i for i, name in enumerate(by_foreign_keys(tables))}
 
     def carry_out(self, intent: Intent, proposals: Sequence[Proposal], source: str, position: str) -> None:
-        """Writes the proposals and takes the intent over. All proposals lead out of `source`."""
+        """Writes the proposals and takes the intent over, in the background: see `Flight`. All proposals lead out of `source`."""
+        keys = {table: set(rows) for table, (rows, _) in intent.rows.items()}
+        keys |= {f"alias {table}": set(pairs) for table, pairs in intent.aliases.items()}
+        keys |= {f"links {rule}": set(pairs) for rule, pairs in intent.links.items()}
+        for proposal in proposals:
+            keys.setdefault(proposal.lane.target.name, set()).update(proposal.target_keys)
+            keys.setdefault(proposal.lane.source.name, set()).update(proposal.source_keys)
+        self.flight.depart(source, keys, lambda: self._carry_out(intent, proposals, source, position))
+
+    def _carry_out(self, intent: Intent, proposals: Sequence[Proposal], source: str, position: str) -> None:
         targets = sorted({p.lane.target.system for p in proposals if len(p)})
         for target in targets:
             mine = [p for p in proposals if p.lane.target.system == target and len(p)]
@@ -172,9 +184,12 @@ class Checkpoint:
 
     def _put_seen(self, intent: Intent, table: str, writes: Writes) -> None:
         """Without the target's log what we wrote counts as seen at once."""
-        state = self.ledger.seen(table, writes.keys)
-        rows = np.arange(len(writes.keys))
-        writes.overlay(rows, state, rows)
+        state = State(writes.present.copy(), writes.life, np.full(len(writes.keys), NEVER), np.where(writes.mask, writes.hashes, UNKNOWN), writes.stamps)
+        known = np.flatnonzero(~writes.insert)
+        if len(known):
+            before = self.ledger.known(table, [writes.keys[i] for i in known])
+            writes.overlay(known, before, np.arange(len(known)))
+            state.put(known, before)
         keys, states = intent.rows.setdefault(table, ([], []))
         keys += writes.keys
         states += state.pack()

@@ -16,11 +16,13 @@ from engine.capture.tail import Tail
 from engine.errors import SynclineError, Transient
 from engine.ledger.ledger import Ledger, lock
 from engine.mapping.evaluator import Evaluator
-from engine.model.batch import Batch, Position
+from engine.model.batch import Batch
 from engine.ports import Sink, Source
 from engine.runtime.assembly import Assembly, assemble
 from engine.runtime.baseline import Baseline
 from engine.runtime.checkpoint import Checkpoint
+from engine.runtime.flight import Flight, FlightFailed
+from engine.runtime.keeper import Keeper, position_of
 from engine.runtime.pipeline import Pipeline
 from engine.runtime.proposal import Proposer
 from engine.runtime.topology import Topology, build
@@ -28,7 +30,6 @@ from engine.settings import Settings
 
 log = structlog.get_logger()
 
-SYNC_SECONDS = 1.0
 LONGEST_PAUSE = 10.0
 PATIENCE_SECONDS = 60.0
 """How long `--until-idle` waits for a target that is away; the daemon waits as long as it takes."""
@@ -74,47 +75,53 @@ class Engine:
     stop: threading.Event
     stopped: dict[str, SynclineError] = field(default_factory=dict)
     reached: dict[str, int] = field(default_factory=dict)
-    _synced: float = 0.0
-    _lags: dict[str, float] = field(default_factory=dict)
+    lags: dict[str, float] = field(default_factory=dict)
 
     def follow(self, until_idle: bool) -> None:
         """First start if it is due, then the logs."""
-        if self.baseline.due():
-            self.ledger.put_meta("phase", "first read")
-            if not self.baseline.run():
-                return
+        try:
+            if self.baseline.due():
+                self.ledger.put_meta("phase", "first read")
+                if not self.baseline.run():
+                    return
+        except FlightFailed as failed:
+            raise failed.error from failed
         self.ledger.put_meta("phase", "running")
         out: queue.Queue[tuple[str, Batch | SynclineError]] = queue.Queue()
         ends = {system: self.assembly.readers[system].end().order for system in self.sources} if until_idle else {}
-        tails = {system: Tail(system, source, self.topology.watched(system), self._position(system), out) for system, source in self.sources.items()}
-        self.reached = {system: self._position(system).order for system in tails}
-        for tail in tails.values():
-            tail.start()
+        positions = {system: position_of(self.ledger, system) for system in self.sources}
+        tails = {system: Tail(system, source, self.topology.watched(system), positions[system], out) for system, source in self.sources.items()}
+        self.reached = {system: position.order for system, position in positions.items()}
+        keeper = Keeper(self.ledger, tails, self.lags)
+        for thread in (keeper, *tails.values()):
+            thread.start()
         try:
-            self._loop(out, tails, ends if until_idle else None)
+            self._loop(out, tails, keeper, ends if until_idle else None)
+            self._land()
         finally:
+            keeper.stop()
             for tail in tails.values():
                 tail.stop()
-            self._sync(tails)
+        if self.stopped and not self.stop.is_set():
+            raise next(iter(self.stopped.values()))
 
-    def _loop(self, out: queue.Queue[tuple[str, Batch | SynclineError]], tails: dict[str, Tail], ends: dict[str, int] | None) -> None:
+    def _loop(
+        self, out: queue.Queue[tuple[str, Batch | SynclineError]], tails: dict[str, Tail], keeper: Keeper, ends: dict[str, int] | None
+    ) -> None:
         while not self.stop.is_set():
             try:
                 system, news = out.get(timeout=0.01 if self.ledger.asks else 0.2)
             except queue.Empty:
-                pass
+                self._land()
             else:
                 self._take(system, news, tails)
-            if self.ledger.asks and self.pipeline.asks_due(time.monotonic()):
-                self.pipeline.process_asks()
-            if time.monotonic() - self._synced > SYNC_SECONDS:
-                self._sync(tails)
-            if ends is not None and self._idle(ends) and out.empty():
+            self._ask_again()
+            if keeper.failure is not None:
+                raise keeper.failure
+            if ends is not None and out.empty() and self._idle(ends):
                 break
             if self.stopped and (len(self.stopped) == len(tails) or (ends is not None and all(self._done(s, ends) for s in tails))):
                 break
-        if self.stopped and not self.stop.is_set():
-            raise next(iter(self.stopped.values()))
 
     def _take(self, system: str, news: Batch | SynclineError, tails: dict[str, Tail]) -> None:
         if system in self.stopped:
@@ -123,39 +130,47 @@ class Engine:
             if isinstance(news, SynclineError):
                 raise news
             self.pipeline.process(news)
-        except Transient:
-            raise
+        except FlightFailed as failed:
+            self._stop_direction(failed.system, failed.error)
+            return
         except SynclineError as error:
-            log.error("this direction has stopped", system=system, error=error)
-            self.stopped[system] = error
-            self.ledger.put_meta(f"stopped {system}", str(error))
+            self._stop_direction(system, error)
             return
         tails[system].taken()
         self.reached[system] = news.high.order
         commits = news.transactions.commit_us
-        lag = max(0.0, time.time() - int(commits[-1]) / 1e6) if len(commits) else 0.0
-        self._lags[system] = round(lag, 3)
+        self.lags[system] = round(max(0.0, time.time() - int(commits[-1]) / 1e6), 3) if len(commits) else 0.0
+
+    def _ask_again(self) -> None:
+        if not self.ledger.asks or not self.pipeline.asks_due(time.monotonic()):
+            return
+        try:
+            self.pipeline.process_asks()
+        except FlightFailed as failed:
+            self._stop_direction(failed.system, failed.error)
+        except Transient as error:
+            log.warning("a base row cannot be read, trying again", error=error)
+            self.stop.wait(0.5)
+
+    def _land(self) -> None:
+        try:
+            self.pipeline.checkpoint.flight.land()
+        except FlightFailed as failed:
+            self._stop_direction(failed.system, failed.error)
+
+    def _stop_direction(self, system: str, error: SynclineError) -> None:
+        log.error("this direction has stopped", system=system, error=error)
+        self.stopped[system] = error
+        self.ledger.put_meta(f"stopped {system}", str(error))
 
     def _idle(self, ends: dict[str, int]) -> bool:
-        return all(self.reached.get(s, -1) >= end for s, end in ends.items()) and not self.ledger.asks and not self.ledger.pending
+        if any(self.reached.get(system, -1) < end for system, end in ends.items()):
+            return False
+        self._land()
+        return not self.ledger.asks and not self.ledger.pending
 
     def _done(self, system: str, ends: dict[str, int]) -> bool:
         return system in self.stopped or self.reached.get(system, -1) >= ends[system]
-
-    def _sync(self, tails: dict[str, Tail]) -> None:
-        """Makes the ledger durable, and only then lets the sources forget."""
-        positions = {system: self._position(system) for system in tails}
-        self.ledger.sync()
-        for system, tail in tails.items():
-            tail.acknowledge(positions[system])
-        for system, lag in self._lags.items():
-            self.ledger.put_meta(f"lag {system}", lag)
-        self._synced = time.monotonic()
-
-    def _position(self, system: str) -> Position:
-        progress = self.ledger.progress(system)
-        assert progress is not None  # `started` has set it
-        return Position(progress.text, progress.order)
 
 
 @contextmanager
@@ -173,8 +188,11 @@ def started(settings: Settings, stop: threading.Event, patience: float | None) -
             ledger.track(table, columns)
         sinks = _sinks(settings, assembly, topology, stack)
         sources = _sources(settings, assembly, topology, ledger, stack)
+        flight = Flight()
+        stack.callback(flight.close)
+        ledger.wait_for = flight.wait_for
         proposer = Proposer(ledger, Evaluator(assembly.lookups), lambda: time.time_ns() // 1000)
-        checkpoint = Checkpoint(settings.name, ledger, topology, sinks, proposer, _waiter(stop, patience))
+        checkpoint = Checkpoint(settings.name, ledger, topology, sinks, proposer, _waiter(stop, patience), flight)
         checkpoint.recover()
         readers = dict(assembly.readers)
         pipeline = Pipeline(topology, ledger, readers, proposer, checkpoint)

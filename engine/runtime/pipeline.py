@@ -38,6 +38,8 @@ class Pipeline:
     proposer: Proposer
     checkpoint: Checkpoint
     _due: dict[tuple[str, bytes], float] = field(default_factory=dict)
+    _reached: dict[str, Progress] = field(default_factory=dict)
+    """How far each log is decided; the ledger follows when the batch has landed."""
 
     # --- from a log
 
@@ -49,7 +51,7 @@ class Pipeline:
                 where=str(truncate.table),
                 fix="delete the rows of the other side yourself or restore these, then `syncline resync` the rules that read the table",
             )
-        progress = self.ledger.progress(batch.system) or Progress("", -1)
+        progress = self._progress(batch.system)
         orders = batch.transactions.order
         low = int(np.searchsorted(orders, progress.done, side="right")) if progress.done >= 0 else 0
         parts = [
@@ -63,11 +65,14 @@ class Pipeline:
             last = high == len(orders)
             reached = Progress(batch.high.text, batch.high.order) if last else Progress(progress.text, progress.order, int(orders[high - 1]))
             self._segment(batch, [part.part(low, high) for part in parts], range(low, high), reached)
+            self._reached[batch.system] = reached
             low = high
 
     def _segment(self, batch: Batch, parts: Sequence[Arrivals], txns: range, reached: Progress) -> None:
         intent = Intent(progress={batch.system: reached})
         transactions = batch.transactions
+        if (transactions.origin >= 0).any():
+            self.checkpoint.flight.land()  # the echo may be of the very batch in flight
         touched = [self._observe(part, transactions, intent) for part in parts if len(part.txn)]
         for txn in txns:
             if transactions.origin[txn] >= 0:
@@ -122,10 +127,11 @@ class Pipeline:
 
     def asks_due(self, now: float) -> bool:
         """Whether keys wait to be asked again whose time has come."""
-        return any(self._due.get(key, 0.0) <= now for key in self.ledger.asks)
+        return any(self._due.get(key, 0.0) <= now for key in list(self.ledger.asks))
 
     def process_asks(self) -> int:
         """Asks again what waits and is due, at most `ASKED_AT_ONCE` keys of a rule. Returns how many keys were asked."""
+        self.checkpoint.flight.land()
         now, count = time.monotonic(), 0
         due: dict[str, dict[bytes, int]] = {}
         for (rule, key), attempts in list(self.ledger.asks.items()):
@@ -140,6 +146,7 @@ class Pipeline:
                 self.ledger.take_over(Intent(asks={(rule, key): None for key in some}))
                 continue
             self._ask(lane, some)
+            self.checkpoint.flight.land()
             for key in some:
                 attempts = self.ledger.asks.get((rule, key), 0)
                 if attempts:
@@ -211,9 +218,11 @@ class Pipeline:
         for i in np.flatnonzero(touched.missing.any(axis=1)).tolist():
             intent.asks[rule, touched.keys[i]] = attempts.get(touched.keys[i], 0) + 1
 
+    def _progress(self, system: str) -> Progress:
+        return self._reached.get(system) or self.ledger.progress(system) or Progress("", -1)
+
     def _position(self, lane: Lane) -> str:
-        progress = self.ledger.progress(lane.source.system)
-        return progress.text if progress is not None else ""
+        return self._progress(lane.source.system).text
 
     # --- both
 
