@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.measure import Drain, GaveUpError, cpu_seconds, peak_rss_mb, until_there
+from bench.measure import Drain, GaveUpError, Memory, cpu_seconds, until_there
 
 
 def toml(value: object) -> str:
@@ -114,12 +114,11 @@ class OneWay:
         """`syncline run --until-idle`, from the start of the process to its end."""
         started = time.monotonic()
         process = self.program.start("--until-idle")
-        peak = 0.0
+        memory = Memory()
         used = {"daemon": 0.0, "start": 0.0}
 
         def sample(streaming: bool) -> None:
-            nonlocal peak
-            peak = max(peak, peak_rss_mb(process.pid))
+            memory.sample(process.pid)
             now = cpu_seconds(process.pid)
             if now:  # 0 once it has ended
                 used["start"] = used["start"] if streaming else now
@@ -137,7 +136,7 @@ class OneWay:
             self.program.finish(process, 1)
         finally:
             self.program.stop(process)
-        return Drain(rows=rows, seconds=seconds, whole_seconds=whole, cpu_seconds=used, peak_rss_mb=peak)
+        return Drain(rows=rows, seconds=seconds, whole_seconds=whole, cpu_seconds=used, memory=memory)
 
     def close(self) -> None:
         self._folder.cleanup()

@@ -23,7 +23,7 @@ import psycopg
 import pymysql
 
 from bench.daemon import Syncline, write_config
-from bench.measure import GaveUpError, cpu_seconds, peak_rss_mb
+from bench.measure import GaveUpError, Memory, cpu_seconds
 from bench.report import Latency, Outcome, machine
 from engine.throwaway import servers
 
@@ -172,6 +172,7 @@ def measure(*, rate: float = 200.0, seconds: float = 30.0) -> list[Latency]:
             try:
                 _come_up(program, process.poll, sides)
                 before = cpu_seconds(process.pid)
+                memory = Memory()
                 directions = [
                     Direction("MariaDB to PostgreSQL", sides[0], sides[1], 1),
                     Direction("PostgreSQL to MariaDB", sides[2], sides[3], ROWS + 1),
@@ -182,14 +183,15 @@ def measure(*, rate: float = 200.0, seconds: float = 30.0) -> list[Latency]:
                 for direction in directions:
                     if direction.failure:
                         raise GaveUpError(f"{direction.name}: {type(direction.failure).__name__}") from direction.failure
-                used, peak = cpu_seconds(process.pid) - before, peak_rss_mb(process.pid)
+                used = cpu_seconds(process.pid) - before
+                memory.sample(process.pid)
             finally:
                 program.stop(process)
     command = f"python -m bench.latency --rate {rate:g} --seconds {seconds:g}"
-    return [_figure(d, seconds, used, peak, command) for d in directions]
+    return [_figure(d, seconds, used, memory, command) for d in directions]
 
 
-def _figure(direction: Direction, seconds: float, used: float, peak: float, command: str) -> Latency:
+def _figure(direction: Direction, seconds: float, used: float, memory: Memory, command: str) -> Latency:
     delays = np.array(direction.delays or [float("nan")]) * 1000
     return Latency(
         direction=direction.name,
@@ -199,7 +201,7 @@ def _figure(direction: Direction, seconds: float, used: float, peak: float, comm
         p99=float(np.percentile(delays, 99)),
         worst=float(delays.max()),
         lost=direction.lost,
-        peak_rss_mb=peak,
+        memory=memory,
         cpu_seconds=used,
         command=command,
     )

@@ -17,17 +17,36 @@ class GaveUpError(Exception):
     """The replication did not finish in time, or its process ended early."""
 
 
+@dataclass(slots=True)
+class Memory:
+    """Resident memory of a process, MB of 10^6 bytes. peak: the kernel's own record (VmHWM), which counts pages of mapped files, the ledger's among
+    them, that the kernel takes back when it needs them. own: the highest sample without those (RssAnon)."""
+
+    peak: float = 0.0
+    own: float = 0.0
+
+    def sample(self, pid: int) -> None:
+        """Nothing when the process is gone."""
+        try:
+            lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        except OSError:
+            return
+        found = {name: int(rest.split()[0]) * 1024 / 1e6 for name, _, rest in (line.partition(":") for line in lines) if rest.endswith("kB")}
+        self.peak = max(self.peak, found.get("VmHWM", 0.0))
+        self.own = max(self.own, found.get("RssAnon", 0.0))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drain:
     """rows: transferred. seconds: from the moment the slot was streaming until the last row could be read from the target.
     whole_seconds: from the start of the process, or of ALTER SUBSCRIPTION ENABLE. cpu_seconds: by part, `start` until the slot was streaming.
-    peak_rss_mb: of the daemon."""
+    memory: of the daemon."""
 
     rows: int
     seconds: float
     whole_seconds: float
     cpu_seconds: dict[str, float] = field(default_factory=dict)
-    peak_rss_mb: float | None = None
+    memory: Memory | None = None
 
     @property
     def rows_per_second(self) -> float:
@@ -41,17 +60,6 @@ def cpu_seconds(pid: int) -> float:
     except OSError:
         return 0.0
     return (int(fields[11]) + int(fields[12])) / _TICK
-
-
-def peak_rss_mb(pid: int) -> float:
-    """Highest resident memory so far, MB of 10^6 bytes; 0 when the process is gone."""
-    try:
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024 / 1e6
-    except OSError:
-        pass
-    return 0.0
 
 
 def until_there(

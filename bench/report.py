@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bench.measure import Drain
+from bench.measure import Drain, Memory
 
 PACKAGES = ("duckdb", "lmdb", "numba", "numpy", "psycopg", "pyarrow", "pymysql")
 
@@ -33,7 +33,7 @@ class Figure:
         return [
             self.workload, self.system, f"{drain.rows_per_second:,.0f}", "-" if self.ratio is None else f"{self.ratio:.2f}",
             f"{drain.seconds:.2f}", f"{drain.whole_seconds:.2f}", ", ".join(f"{v:.1f} {k}" for k, v in drain.cpu_seconds.items()),
-            "-" if drain.peak_rss_mb is None else f"{drain.peak_rss_mb:.0f}", "equal" if self.equal else "DIFFERENT",
+            _memory(drain.memory), "equal" if self.equal else "DIFFERENT",
         ]
 
     def to_json(self) -> dict[str, Any]:
@@ -42,7 +42,7 @@ class Figure:
             "whole_seconds": round(self.drain.whole_seconds, 3), "rows_per_second": round(self.drain.rows_per_second),
             "ratio_to_native": None if self.ratio is None else round(self.ratio, 3),
             "cpu_seconds": {k: round(v, 2) for k, v in self.drain.cpu_seconds.items()},
-            "peak_rss_mb": None if self.drain.peak_rss_mb is None else round(self.drain.peak_rss_mb),
+            "peak_rss_mb": self.drain.memory and round(self.drain.memory.peak), "peak_own_mb": self.drain.memory and round(self.drain.memory.own),
             "equal": self.equal, "samples": self.samples, "command": self.command,
         }
 
@@ -58,7 +58,7 @@ class Latency:
     p99: float
     worst: float
     lost: int
-    peak_rss_mb: float
+    memory: Memory
     cpu_seconds: float
     command: str
 
@@ -66,7 +66,8 @@ class Latency:
         return {
             "direction": self.direction, "changes": self.changes, "changes_per_second": round(self.per_second, 1),
             "p50_ms": round(self.p50, 1),
-            "p99_ms": round(self.p99, 1), "max_ms": round(self.worst, 1), "lost": self.lost, "peak_rss_mb": round(self.peak_rss_mb),
+            "p99_ms": round(self.p99, 1), "max_ms": round(self.worst, 1), "lost": self.lost,
+            "peak_rss_mb": round(self.memory.peak), "peak_own_mb": round(self.memory.own),
             "cpu_seconds": round(self.cpu_seconds, 2), "command": self.command,
         }
 
@@ -89,14 +90,14 @@ class Outcome:
         said = [f"{name}: {text}" for name, text in self.facts.items()]
         if self.figures:
             said += ["", *_table(
-                ["workload", "system", "rows/s", "to native", "seconds", "with start", "CPU s", "peak MB", "both sides"],
+                ["workload", "system", "rows/s", "to native", "seconds", "with start", "CPU s", "MB own/peak", "both sides"],
                 [f.cells() for f in self.figures],
             )]
         if self.latencies:
             said += ["", *_table(
-                ["commit to visible", "changes", "per second", "p50 ms", "p99 ms", "max ms", "lost", "peak MB", "CPU s"],
+                ["commit to visible", "changes", "per second", "p50 ms", "p99 ms", "max ms", "lost", "MB own/peak", "CPU s"],
                 [[x.direction, f"{x.changes:,}", f"{x.per_second:.0f}", f"{x.p50:.0f}", f"{x.p99:.0f}", f"{x.worst:.0f}", str(x.lost),
-                  f"{x.peak_rss_mb:.0f}", f"{x.cpu_seconds:.1f}"] for x in self.latencies],
+                  _memory(x.memory), f"{x.cpu_seconds:.1f}"] for x in self.latencies],
             )]
         commands = dict.fromkeys([*[f"{f.workload}, {f.system}: {f.command}" for f in self.figures],
                                   *[f"{x.direction}: {x.command}" for x in self.latencies]])
@@ -119,6 +120,10 @@ def median(drains: Sequence[Drain]) -> Drain:
     """The run with the median time (the lower one of two)."""
     middle = statistics.median_low([d.seconds for d in drains])
     return next(d for d in drains if d.seconds == middle)
+
+
+def _memory(memory: Memory | None) -> str:
+    return "-" if memory is None else f"{memory.own:.0f}/{memory.peak:.0f}"
 
 
 def _processor() -> str:
