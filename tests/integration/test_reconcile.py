@@ -134,6 +134,7 @@ def test_a_small_change_of_one_cell_of_every_type_is_found_and_named(pair: Pair)
         pair.sql("erp", f"UPDATE items SET {column} = {change} WHERE item_id = {number}")
     pair.sql("erp", "UPDATE items SET name = NULL, notes = '' WHERE item_id = 25", "UPDATE items SET notes = '' WHERE item_id = 4294967295")
     report = pair.reconcile(TYPES)
+    expected: set[tuple[str, str, str, tuple[str, ...]]]
     expected = {("things", str(n), "value_drift", (column,)) for n, column in enumerate(CHANGES, start=1)}
     expected |= {("things", "25", "value_drift", ("name", "notes")), ("things", "4294967295", "value_drift", ("notes",))}
     assert found(report) == expected
