@@ -66,9 +66,16 @@ def comparable(kind: DataType, values: pa.StringArray) -> pa.StringArray:
 def canonical_json(text: str) -> str:
     """The document with sorted keys, no blanks and exact numbers in one form. Text that is no JSON stands for itself."""
     try:
-        return json.dumps(json.loads(text, parse_float=_number, parse_int=_number), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        document = json.loads(text, parse_float=_number, parse_int=_number)
+        canonical = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     except (ValueError, RecursionError):
         return text
+    if not canonical.isascii():
+        try:
+            canonical.encode()
+        except UnicodeEncodeError:  # half of a surrogate pair, which PostgreSQL's json takes
+            return json.dumps(document, sort_keys=True, separators=(",", ":"))
+    return canonical
 
 
 def _number(text: str) -> Any:
