@@ -13,7 +13,7 @@ from engine.ports import Source, Watched
 
 log = structlog.get_logger()
 
-AHEAD = 3
+AHEAD = 2
 """Batches of one system that may wait; then its log is read no further, which makes the next batch larger."""
 LONGEST_PAUSE = 30.0
 
@@ -72,9 +72,12 @@ class Tail(threading.Thread):
 
     def _read(self) -> None:
         while not self._stopping.is_set():
+            # Room first: what waits in the socket meanwhile comes as one larger batch, instead of standing in a queue of small ones.
+            if not self._room.acquire(timeout=0.2):
+                continue
             batch = self._source.read(0.2)
             if batch is None:
+                self._room.release()
                 continue
-            self._room.acquire()
             self._position = batch.high
             self._out.put((self._system, batch))

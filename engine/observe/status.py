@@ -10,7 +10,7 @@ from engine.settings import Settings
 
 
 def read_status(settings: Settings) -> dict[str, Any]:
-    """The contract's `status` document."""
+    """The contract's `status` document. `state`: new, starting, first read, running or stopped."""
     systems: dict[str, Any] = {name: {"position": None, "lag_seconds": None} for name in settings.systems}
     rules: dict[str, Any] = {
         rule.name: {"applied": 0, "conflicts": 0, "quarantined": 0, "last_applied_at": None} for rule in settings.rules
@@ -33,7 +33,7 @@ def read_status(settings: Settings) -> dict[str, Any]:
         rule["held"] = sum(1 for owner, _ in ledger.held if owner == name)
         applied = ledger.meta(f"applied {name}")
         rule["last_applied_at"] = None if applied is None else _iso(applied)
-    phase = ledger.meta("phase") or "running"
+    phase = ledger.meta("phase") or "starting"
     ledger.close()
     return {"state": phase if running else "stopped", "systems": systems, "rules": rules}
 

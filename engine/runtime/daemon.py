@@ -184,6 +184,7 @@ def started(settings: Settings, stop: threading.Event, patience: float | None) -
         ledger = Ledger(settings.state)
         stack.callback(ledger.close)
         topology = build(settings, assembly.rules, ledger.seed)
+        ledger.put_meta("phase", "starting")
         for table, columns in topology.columns().items():
             ledger.track(table, columns)
         sinks = _sinks(settings, assembly, topology, stack)
