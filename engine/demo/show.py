@@ -16,6 +16,7 @@ from rich.console import Console
 from engine.demo import proof, summary
 from engine.demo.command import Failed, Syncline, Watch
 from engine.demo.company import COLUMNS, Company
+from engine.demo.compiled import is_compiled, remember
 from engine.demo.database import insert, update
 from engine.demo.people import Clerk, CrmClerk, ErpClerk, Probe, Quarrel, Writer
 from engine.demo.stage import Known, Stage, build
@@ -51,6 +52,10 @@ def play(*, seconds: float, rate: float, keep: bool, console: Console, seed: int
     """Exit code: 0 both sides agree and all promises held, 1 they do not, 4 the demo could not be played."""
     started = time.monotonic()
     with _terminated_is_exit(), View(console) as view:
+        if not is_compiled():
+            view.say("The first start on this machine: Syncline compiles its decoders, once. This takes about half a minute ...")
+            _compile(rate, seed)
+            started = time.monotonic()
         view.say("Starting a CRM and an ERP on throwaway servers ...")
         with build(keep=keep, seed=seed) as stage:
             view.say(
@@ -71,6 +76,33 @@ def play(*, seconds: float, rate: float, keep: bool, console: Console, seed: int
                 view.close()
                 summary.connections(console, stage, " ".join(syncline.program))
     return verdict
+
+
+def _compile(rate: float, seed: int) -> None:
+    """A short run that nobody sees, so that all that is compiled at first use has been used."""
+    with build(keep=False, seed=seed) as stage, View(Console(quiet=True)) as unseen:
+        syncline = Syncline(stage.config)
+        stop = threading.Event()
+        act = _cast(stage, rate, stop)
+        watch = Watch(stage.config, 0.5)
+        try:
+            syncline.start()
+            watch.start()
+            _first_read(stage, act, syncline, unseen, watch)
+            _work(stage, act, syncline, unseen, watch, 2.0)
+            stop.set()
+            syncline.stop()
+            syncline.call("run", "--until-idle")
+            remember()
+        except Failed:
+            pass  # the demo itself will say what is wrong
+        finally:
+            stop.set()
+            watch.stop()
+            for thread in (*act.writers, act.probe):
+                if thread.ident is not None:
+                    thread.join(20)
+            syncline.kill()
 
 
 def _perform(stage: Stage, syncline: Syncline, view: View, seconds: float, rate: float) -> int:

@@ -76,9 +76,10 @@ def test_the_configuration_in_the_readme_works() -> None:
 
 
 def run_demo(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*DEMO, *arguments], capture_output=True, text=True, timeout=240, check=False)
+    return subprocess.run([*DEMO, *arguments], capture_output=True, text=True, timeout=400, check=False)
 
 
+@pytest.mark.timeout(600)  # the first demo on a machine compiles
 def test_a_demo_ends_with_both_sides_equal() -> None:
     need("mariadb")
     need("postgres15")
@@ -88,6 +89,7 @@ def test_a_demo_ends_with_both_sides_equal() -> None:
     assert "accounts_to_customers" in done.stdout.split("Set aside")[1].split("reconcile")[0]
 
 
+@pytest.mark.timeout(600)  # the first demo on a machine compiles
 def test_a_demo_that_is_told_to_stop_leaves_nothing_behind() -> None:
     need("mariadb")
     need("postgres15")
@@ -107,6 +109,7 @@ def test_a_demo_that_is_told_to_stop_leaves_nothing_behind() -> None:
     assert not [pid for pid in below if process.alive(pid)]
 
 
+@pytest.mark.timeout(600)  # the first demo on a machine compiles
 def test_kept_servers_can_be_used_and_stopped_as_the_demo_says() -> None:
     need("mariadb")
     need("postgres15")
