@@ -8,7 +8,6 @@ from pathlib import Path
 
 from engine.throwaway.process import cache_folder
 
-
 _ROOT = Path(__file__).resolve().parents[2]
 """Both packages are in it, in a checkout and where a wheel is installed."""
 
