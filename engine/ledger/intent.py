@@ -33,8 +33,8 @@ class Intent:
     batches: (source, target) -> batch number of ours. rows: table -> (keys, packed states). writes: what we wrote, by (source, target, table).
     echoed: (source, target, batch): everything up to this batch was shown by the target's log. asks: (rule, key) -> attempts, None when done.
     quarantined: (rule, key) -> record, None when released. held: the same for cells held for a person.
-    aliases: table -> {log key: row key, None when gone}. links: rule -> {source key: target key}. redo: what to ask
-    again where one of several targets missed the batch. counters: rule -> {counter: added}.
+    aliases: table -> {log key: row key, None when gone}. links: rule -> {source key: target key}. counters: rule -> {counter: added}.
+    meta: further named values of the ledger.
     """
 
     batches: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -48,7 +48,7 @@ class Intent:
     aliases: dict[str, dict[bytes, bytes | None]] = field(default_factory=dict)
     links: dict[str, dict[bytes, bytes]] = field(default_factory=dict)
     long_keys: dict[bytes, bytes] = field(default_factory=dict)
-    redo: dict[tuple[str, str], list[RowKey]] = field(default_factory=dict)
+    meta: dict[str, Any] = field(default_factory=dict)
     conflicts: list[dict[str, Any]] = field(default_factory=list)
     counters: dict[str, dict[str, int]] = field(default_factory=dict)
     last_applied_us: dict[str, int] = field(default_factory=dict)
@@ -78,7 +78,7 @@ class Intent:
             "aliases": {t: [[k.hex(), None if v is None else v.hex()] for k, v in d.items()] for t, d in self.aliases.items()},
             "links": {r: [[k.hex(), v.hex()] for k, v in d.items()] for r, d in self.links.items()},
             "long_keys": [[k.hex(), v.hex()] for k, v in self.long_keys.items()],
-            "redo": [[*pair, [[rule, key.hex()] for rule, key in keys]] for pair, keys in self.redo.items()],
+            "meta": self.meta,
             "conflicts": self.conflicts,
             "counters": self.counters,
             "last_applied_us": self.last_applied_us,
@@ -104,7 +104,7 @@ class Intent:
             },
             links={r: {bytes.fromhex(k): bytes.fromhex(v) for k, v in d} for r, d in fields["links"].items()},
             long_keys={bytes.fromhex(k): bytes.fromhex(v) for k, v in fields["long_keys"]},
-            redo={(s, t): [(rule, bytes.fromhex(key)) for rule, key in keys] for s, t, keys in fields["redo"]},
+            meta=fields["meta"],
             conflicts=fields["conflicts"],
             counters=fields["counters"],
             last_applied_us=fields["last_applied_us"],

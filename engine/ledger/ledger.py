@@ -195,7 +195,7 @@ class Ledger:
             raw = txn.get(f"counters {rule}".encode(), db=meta)
             counters = json.loads(raw) if raw else {}
             values[f"counters {rule}"] = counters | {name: counters.get(name, 0) + more for name, more in added.items()}
-        values |= {f"applied {rule}": at for rule, at in intent.last_applied_us.items()}
+        values |= {f"applied {rule}": at for rule, at in intent.last_applied_us.items()} | intent.meta
         for name, value in values.items():
             txn.put(name.encode(), json.dumps(value).encode(), db=meta)
 

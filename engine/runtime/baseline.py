@@ -113,10 +113,9 @@ class Baseline:
         tie = tie_of(lane)
         while True:
             chunk = self._chunk(lane.source, tuple(after) if after else None)
-            if chunk.rows.num_rows:
-                self.pipeline.ask_rows(lane, _keys(lane.source, chunk, self.ledger), chunk.rows, tie, self._agree)
-                advance(chunk.rows.num_rows)
-            self.ledger.put_meta(name, [mark, list(chunk.last) if chunk.last is not None else "done"])
+            reached = {name: [mark, list(chunk.last) if chunk.last is not None else "done"]}
+            self.pipeline.ask_rows(lane, _keys(lane.source, chunk, self.ledger), chunk.rows, tie, self._agree, reached)
+            advance(chunk.rows.num_rows)
             if chunk.last is None:
                 return True
             after = list(chunk.last)

@@ -63,27 +63,25 @@ class Checkpoint:
 
     def _carry_out(self, intent: Intent, proposals: Sequence[Proposal], source: str, position: str) -> None:
         targets = sorted({p.lane.target.system for p in proposals if len(p)})
+        # Each target has a checkpoint of its own. What the later ones are to get stands among the asks until then: a crash in between loses nothing.
+        later = {(p.lane.name, key): p.lane.target.system for p in proposals if p.lane.target.system in targets[1:] for key in p.source_keys}
+        intent.asks |= {ask: 0 for ask in later if intent.asks.get(ask) is None}
         for target in targets:
             mine = [p for p in proposals if p.lane.target.system == target and len(p)]
             mine.sort(key=lambda p: self._order[p.lane.target.table.name])
-            if len(targets) > 1:
-                # A crash between two targets: what the second one missed is asked again.
-                intent.redo[source, target] = [(p.lane.name, key) for p in mine for key in p.source_keys]
-            intent = self._one_target(intent, mine, source, target, position)
-        self.ledger.take_over(intent)
+            self.ledger.take_over(self._one_target(intent, mine, source, target, position))
+            done = targets.index(target) + 1
+            intent = Intent(asks={ask: None for ask, system in later.items() if system in targets[done : done + 1]})
+        if not targets:
+            self.ledger.take_over(intent)
 
     def recover(self) -> None:
         """After a crash: an intent whose batch the target has is taken over, another one is dropped."""
         for intent in self.ledger.intents():
-            happened = {pair: self._happened(*pair, number) for pair, number in intent.batches.items()}
-            if not any(happened.values()):
+            if all(self._happened(*pair, number) for pair, number in intent.batches.items()):
+                self.ledger.take_over(intent)
+            else:
                 self.ledger.drop_intent()
-                continue
-            for pair in [pair for pair, yes in happened.items() if not yes]:
-                del intent.batches[pair]
-                intent.asks |= dict.fromkeys(intent.redo.get(pair, []), 0)
-                intent.writes = {key: w for key, w in intent.writes.items() if key[:2] != pair}
-            self.ledger.take_over(intent)
         for lane in self.topology.lanes.values():
             # The state folder may be younger than the target's marker: numbers never go back.
             marker = self.sinks[lane.target.system].marker(self.rule_set, lane.source.system)

@@ -4,6 +4,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -63,13 +64,18 @@ class Pipeline:
             if high <= low and high < len(orders):
                 continue
             last = high == len(orders)
-            reached = Progress(batch.high.text, batch.high.order) if last else Progress(progress.text, progress.order, int(orders[high - 1]))
-            self._segment(batch, [part.part(low, high) for part in parts], range(low, high), reached)
+            # After a restart a batch may end before the place that is done already.
+            done = progress.done if progress.done > batch.high.order else -1
+            reached = Progress(batch.high.text, batch.high.order, done) if last else Progress(progress.text, progress.order, int(orders[high - 1]))
+            self._segment(batch, [part.part(low, high) for part in parts], range(low, high), reached, last=last)
             self._reached[batch.system] = reached
             low = high
 
-    def _segment(self, batch: Batch, parts: Sequence[Arrivals], txns: range, reached: Progress) -> None:
+    def _segment(self, batch: Batch, parts: Sequence[Arrivals], txns: range, reached: Progress, *, last: bool) -> None:
         intent = Intent(progress={batch.system: reached})
+        if last:
+            # Not sooner: after a crash in between the batch is read again, and its events are named as they were the first time.
+            intent.aliases = {part.tracked.name: dict(part.aliases) for part in parts if part.aliases}
         transactions = batch.transactions
         if (transactions.origin >= 0).any():
             self.checkpoint.flight.land()  # the echo may be of the very batch in flight
@@ -104,8 +110,6 @@ class Pipeline:
             ours = gather(found, len(part.keys), len(tracked.cells))
         seen = observe(state, events, ours, tracked.peers)
         intent.long_keys |= part.long_keys
-        if part.aliases:
-            intent.aliases.setdefault(tracked.name, {}).update(part.aliases)
         rows = np.flatnonzero(seen.last >= 0)
         last = part.change[seen.last[rows]]
         state = state.take(rows)
@@ -153,6 +157,20 @@ class Pipeline:
                     self._due[rule, key] = time.monotonic() + min(0.02 * 2.0**attempts, 20.0)
         return count
 
+    def ask_dependants(self, *, now: bool = False) -> int:
+        """Rows in quarantine for want of their parent are asked again by themselves, less and less often (after 1, 2, 4 ... 300 s); all of them where
+        `now`. Returns how many."""
+        self.checkpoint.flight.land()
+        at = self.proposer.now_us()
+        due = [
+            key
+            for key, record in self.ledger.quarantine.items()
+            if record["reason"] == "foreign_key" and (now or at - record["last"] > min(2 ** (record["attempts"] - 1), 300) * 1_000_000)
+        ]
+        if due:
+            self.ledger.take_over(Intent(asks=dict.fromkeys(due, 0)))
+        return len(due)
+
     def _ask(self, lane: Lane, keys: dict[bytes, int]) -> None:
         intent = Intent(asks={(lane.name, key): None for key in keys})
         for key in [key for key, attempts in keys.items() if attempts > ATTEMPTS]:
@@ -162,9 +180,10 @@ class Pipeline:
         touched = self.fetch(lane.source, list(keys), intent, lane.name, keys)
         self._answer([touched], intent, lane.source.system, self._position(lane), only=lane)
 
-    def ask_rows(self, lane: Lane, keys: list[bytes], images: pa.Table, tie: Tie | None, agrees: Agrees | None) -> None:
-        """Asks about rows just read (first start, resync): the same, without another look at the source. Rows the log has not shown are left to the log."""
-        intent = Intent()
+    def ask_rows(self, lane: Lane, keys: list[bytes], images: pa.Table, tie: Tie | None, agrees: Agrees | None, meta: dict[str, Any]) -> None:
+        """Asks about rows just read (first start, resync): the same, without another look at the source. Rows the log has not shown are left to the log.
+        meta: what the ledger notes with it, in the same checkpoint."""
+        intent = Intent(meta=meta)
         touched = self._fresh(lane.source, keys, images, intent)
         present = np.flatnonzero(touched.state.present)
         self._again_where_stale(touched, lane.name, intent, {})
