@@ -21,7 +21,6 @@ from engine.observe.progress import progress
 from engine.ports import Reader
 from engine.runtime.intake import clock_us
 from engine.runtime.pipeline import Pipeline
-from engine.runtime.proposal import Tie
 from engine.runtime.topology import Lane, Topology, Tracked
 
 log = structlog.get_logger()
@@ -110,7 +109,7 @@ class Baseline:
         name, mark = f"asked {lane.name}", fingerprint(lane)
         before = self.ledger.meta(name)
         after = before[1] if before and before[0] == mark and isinstance(before[1], list) else None
-        tie = tie_of(lane)
+        tie = lane.settings.baseline
         while True:
             chunk = self._chunk(lane.source, tuple(after) if after else None)
             reached = {name: [mark, list(chunk.last) if chunk.last is not None else "done"]}
@@ -137,7 +136,7 @@ class Baseline:
         rows = np.array([place.get(key, -1) for key in source_keys], dtype=np.int64)
         state = self.ledger.seen(lane.source.name, list(source_keys))
         for c, cell in enumerate(lane.cells):
-            counterparts = [name for name in lane.rule.lineage[cell] if name in back.cells and cell in back.rule.lineage[name]]
+            counterparts = [name for name in lane.rule.lineage.get(cell, ()) if name in back.cells and cell in back.rule.lineage[name]]
             same = rows >= 0
             for name in counterparts:
                 hashes = hash_column(lane.source.type(name), found.values.column(name), self.ledger.seed)
@@ -148,19 +147,6 @@ class Baseline:
     def _chunk(self, tracked: Tracked, after: tuple[str, ...] | None) -> Chunk:
         columns = tracked.watched.columns
         return self.readers[tracked.system].read_chunk(tracked.table, columns, tracked.identity, after, self.chunk_rows)
-
-
-def tie_of(lane: Lane) -> Tie | None:
-    """What a rule says of rows that differ at the first start; `newest` needs nothing, since its clock stamps the rows."""
-    match lane.settings.baseline:
-        case "source":
-            return "source"
-        case "target":
-            return "target"
-        case "hold":
-            return "hold"
-        case _:
-            return None
 
 
 def fingerprint(lane: Lane) -> str:

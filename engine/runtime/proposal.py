@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +20,7 @@ from engine.mapping.evaluator import Evaluator
 from engine.model.batch import INSERT, UPDATE
 from engine.model.hashing import UNKNOWN, hash_column
 from engine.model.state import State
+from engine.model.types import DataType, Kind
 from engine.resolve.resolver import NOTHING, Decision, Want, resolve
 from engine.runtime.topology import LIFE, Lane, Tracked
 from engine.settings.model import Action, SetCells
@@ -26,7 +28,7 @@ from engine.settings.model import Action, SetCells
 Bools = npt.NDArray[np.bool_]
 Int64s = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.intp]
-Tie = Literal["source", "target", "hold"]
+Tie = Literal["source", "target", "hold", "newest"]
 Agrees = Callable[[Lane, Sequence[bytes], Sequence[bytes], Bools], Bools]
 """(lane, source keys, target keys, differing cells) -> the cells on which the opposite rule finds both sides equal."""
 
@@ -136,7 +138,12 @@ class _Proposing:
         have = self.by.ledger.actual(lane.target.name, [key or row_keys.EMPTY for key in keys])
         state = touched.state.take(exact)
         alike = known & (have.present == state.present)
-        alike &= ~state.present | (have.stamps[:, lane.target_cell] == self._stamps(state)).all(axis=1)
+        alike &= ~state.present | (have.stamps[:, lane.target_cell] == self._stamps(state))[:, : lane.own].all(axis=1)
+        ledger = self.by.ledger
+        if ledger.quarantine or ledger.held:
+            # What stood aside in this direction is settled by what we wrote the other way, and has to hear of it.
+            names = [(lane.name, touched.keys[i]) for i in exact]
+            alike &= np.array([name not in ledger.quarantine and name not in ledger.held for name in names], dtype=np.bool_)
         skip[exact[alike]] = True
         return skip
 
@@ -225,7 +232,7 @@ class _Proposing:
         count, cells = len(rows) + len(gone), len(lane.cells)
         hashes = np.full((count, cells), UNKNOWN, dtype=np.uint64)
         known = np.zeros((count, cells), dtype=np.bool_)
-        for c, name in enumerate(lane.cells):
+        for c, name in enumerate(lane.cells[: lane.own]):
             hashes[: len(rows), c] = hash_column(lane.target.type(name), values.column(name), self.by.ledger.seed)
             known[: len(rows), c] = ~touched.missing[np.ix_(rows, self._columns(lane.rule.lineage[name]))].any(axis=1)
         state = touched.state.take(np.concatenate([rows, gone]).astype(np.intp))
@@ -234,6 +241,9 @@ class _Proposing:
         have = self.by.ledger.actual(lane.target.name, keys + gone_keys)
         have = State(have.present, have.newest(), have.fence, have.hashes[:, lane.target_cell], have.stamps[:, lane.target_cell])
         present = np.arange(count) < len(rows)
+        # Cells that only a mark writes stay as they are, unless they are marked.
+        hashes[: len(rows), lane.own :] = have.hashes[: len(rows), lane.own :]
+        known[: len(rows), lane.own :] = True
         # A row that left the WHERE is still there; the moment it left counts as its delete.
         life = np.where(present, state.life, newest)
         want = Want(present=present, newest=newest, life=life, hashes=hashes, stamps=stamps, known=known)
@@ -247,8 +257,8 @@ class _Proposing:
         want.present[row] = True
         for name, value in action.set.items():
             c = self.lane.cells.index(name)
-            text = pa.array([as_text(value)], pa.string())
-            want.hashes[row, c] = hash_column(self.lane.target.type(name), text, self.by.ledger.seed)[0]
+            type_ = self.lane.target.type(name)
+            want.hashes[row, c] = hash_column(type_, pa.array([as_text(value, type_)], pa.string()), self.by.ledger.seed)[0]
             want.known[row, c], want.stamps[row, c] = True, want.newest[row]
 
     def _columns(self, names: Iterable[str]) -> npt.NDArray[np.intp]:
@@ -271,21 +281,28 @@ class _Proposing:
     def _decide(self, rows: Rows, keys: list[bytes], values: pa.Table, want: Want, have: State) -> Proposal:
         lane = self.lane
         decision = resolve(want, have, lane.policies, empty=lane.empty, tie=self.tie)
+        decision.decided[decision.op == INSERT, lane.own :] = False
         if decision.hold.any() and self.agrees is not None:
             self._agree(rows, keys, decision)
-        self._ask_again(rows[decision.incomplete])
+        # Unclear: a change that a later event of the batch covered, or that was refused before, and that the last event does not carry. The base row has it.
+        writes = decision.op != NOTHING
+        waiting = decision.incomplete | decision.unclear & ~writes
+        self._ask_again(rows[waiting])
+        for row in rows[decision.unclear & writes].tolist():
+            self.intent.asks[lane.name, self.touched.keys[row]] = self._attempt(row)
         self._lost(rows, keys, decision)
         self._hold(rows, decision, have)
         self._conflicts(rows, keys, decision, want, have)
-        writes = decision.op != NOTHING
         if self.by.ledger.quarantine:
-            for row in rows[~writes & ~decision.incomplete].tolist():
+            for row in rows[~writes & ~waiting].tolist():
                 self._release(row)
-        against = (decision.lost | decision.hold.any(axis=1)) & ~writes
+        against = (decision.lost | decision.hold.any(axis=1)) & ~writes & ~waiting
         self.intent.count(lane.name, decided_against=int(against.sum()))
-        self.intent.count(lane.name, equal=int((~writes & ~against & ~decision.incomplete).sum()))
+        self.intent.count(lane.name, equal=int((~writes & ~against & ~waiting).sum()))
         chosen = np.flatnonzero(writes)
         gone = len(rows) - values.num_rows
+        for name in lane.cells[lane.own :]:
+            values = values.append_column(name, pa.nulls(values.num_rows, pa.string()))
         if gone:
             values = pa.concat_tables([values, self._gone_values(keys[len(rows) - gone :])])
         life = np.where(decision.op == INSERT, want.life, np.where(want.present, have.life, want.life))
@@ -301,8 +318,8 @@ class _Proposing:
         columns = {
             name: named.column(name)
             if name in self.lane.rule.key
-            else pa.chunked_array([pa.array([as_text(cell.get(name)) for cell in cells], pa.string())])
-            for name in self.lane.rule.columns
+            else pa.chunked_array([pa.array([as_text(cell.get(name), self.lane.target.type(name)) for cell in cells], pa.string())])
+            for name in (*self.lane.rule.columns, *self.lane.cells[self.lane.own :])
         }
         return pa.table(columns)
 
@@ -317,7 +334,7 @@ class _Proposing:
             return
         for i in np.flatnonzero(decision.lost).tolist():
             ask = self.lane.link, keys[i]
-            self.intent.asks.setdefault(ask, self.touched.attempt(int(rows[i])) + 1 if self.touched.asked else 0)
+            self.intent.asks.setdefault(ask, self._attempt(int(rows[i])))
 
     def _hold(self, rows: Rows, decision: Decision, have: State) -> None:
         held = decision.hold.any(axis=1)
@@ -362,8 +379,12 @@ class _Proposing:
 
     def _ask_again(self, rows: Iterable[Any]) -> None:
         for row in rows:
-            self.intent.asks[self.lane.name, self.touched.keys[row]] = self.touched.attempt(row) + 1 if self.touched.asked else 0
+            self.intent.asks[self.lane.name, self.touched.keys[row]] = self._attempt(row)
             self.intent.count(self.lane.name, waiting=1)
+
+    def _attempt(self, row: int) -> int:
+        """What an ask that comes out of this row starts with: those that come out of asks count on, so that no chain of them is endless."""
+        return self.touched.attempt(row) + 1 if self.touched.asked else 0
 
     def _quarantine(self, row: int, reason: str, what: str) -> None:
         quarantine(self.by, self.intent, self.lane, self.touched.keys[row], reason, what, self.position)
@@ -393,10 +414,12 @@ def quarantine(by: Proposer, intent: Intent, lane: Lane, key: bytes, reason: str
     intent.count(lane.name, quarantined=1)
 
 
-def as_text(value: Any) -> str | None:
-    """Canonical text of a value written in the configuration."""
+def as_text(value: Any, type_: DataType) -> str | None:
+    """Canonical text of a value written in the configuration, for a column of this type. MySQL's booleans are numbers."""
     if value is None:
         return None
-    if isinstance(value, bool):
+    if type_.kind == Kind.BOOL and isinstance(value, bool | int):
         return "t" if value else "f"
-    return str(value)
+    if isinstance(value, bool):
+        return str(value).lower() if type_.kind == Kind.TEXT else str(int(value))
+    return str(value).removesuffix(":00") if isinstance(value, datetime) and value.tzinfo else str(value)
