@@ -16,9 +16,10 @@ from typing import Any
 import lmdb
 
 from engine.errors import Terminal
-from engine.ledger import frame, unmap
+from engine.ledger import frame
 from engine.ledger.intent import Intent, Progress, RowKey
 from engine.ledger.pending import Pending
+from engine.ledger.unmap import Unmap
 from engine.model.state import State
 
 MAP_SIZE = 1 << 40
@@ -39,7 +40,7 @@ class Ledger:
         except lmdb.Error as error:
             raise Terminal(f"the ledger cannot be opened: {error}", where=str(folder), fix="check the folder and its permissions") from error
         self._readonly = readonly
-        self._file = folder / "ledger" / "data.mdb"
+        self._unmap = Unmap(folder / "ledger" / "data.mdb")
         self._dbs: dict[str, Any] = {}
         self.columns: dict[str, tuple[str, ...]] = {}
         """Tracked columns by table, in the order of the stored cells; see `track`."""
@@ -174,11 +175,11 @@ class Ledger:
             self._put_meta(txn, intent)
             txn.delete(b"intent", db=self._db("intent"))
         self._remember(intent)
+        self._unmap.now_and_then()
 
     def sync(self) -> None:
         """Makes everything taken over so far durable on disk."""
         self._env.sync(True)
-        unmap.let_go(self._file)
 
     def close(self) -> None:
         if not self._readonly:

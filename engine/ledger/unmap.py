@@ -6,21 +6,39 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import time
 from pathlib import Path
 
 _DONTNEED = 4
 _SMALL = 32 << 20
+_SECONDS = 0.2
 
 
-def let_go(file: Path) -> None:
-    """Unmaps what is resident of `file` in this process. Does nothing on other systems than Linux."""
-    if not sys.platform.startswith("linux") or file.stat().st_size < _SMALL:
-        return
-    libc = ctypes.CDLL(None)
-    libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    path = str(file.resolve())
+class Unmap:
+    """For one mapped file. Does nothing on other systems than Linux."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._low: int | None = None
+        self._last = 0.0
+        if sys.platform.startswith("linux"):
+            self._madvise = ctypes.CDLL(None).madvise
+            self._madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+            self._low = _mapped_at(str(file.resolve()))
+
+    def now_and_then(self) -> None:
+        """Unmaps what is resident, five times a second at the most."""
+        if self._low is None or time.monotonic() - self._last < _SECONDS:
+            return
+        self._last = time.monotonic()
+        size = self._file.stat().st_size
+        if size > _SMALL:
+            self._madvise(self._low, size, _DONTNEED)
+
+
+def _mapped_at(path: str) -> int | None:
     with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
         for line in maps:
             if line.rstrip().endswith(path):
-                low, high = (int(part, 16) for part in line.split(None, 1)[0].split("-"))
-                libc.madvise(low, min(high - low, file.stat().st_size), _DONTNEED)
+                return int(line.partition("-")[0], 16)
+    return None

@@ -76,6 +76,8 @@ class Engine:
     stopped: dict[str, SynclineError] = field(default_factory=dict)
     reached: dict[str, int] = field(default_factory=dict)
     lags: dict[str, float] = field(default_factory=dict)
+    _dependants_asked: float = 0.0
+    _last_chance: bool = False
 
     def follow(self, until_idle: bool) -> None:
         """First start if it is due, then the logs."""
@@ -116,10 +118,13 @@ class Engine:
             else:
                 self._take(system, news, tails)
             self._ask_again()
+            self._ask_dependants()
             if keeper.failure is not None:
                 raise keeper.failure
             if ends is not None and out.empty() and self._idle(ends):
-                break
+                if self._last_chance or not self.pipeline.ask_dependants(now=True):
+                    break
+                self._last_chance = True
             if self.stopped and (len(self.stopped) == len(tails) or (ends is not None and all(self._done(s, ends) for s in tails))):
                 break
 
@@ -151,6 +156,11 @@ class Engine:
         except Transient as error:
             log.warning("a base row cannot be read, trying again", error=error)
             self.stop.wait(0.5)
+
+    def _ask_dependants(self) -> None:
+        if self.ledger.quarantine and time.monotonic() - self._dependants_asked > 1.0:
+            self._dependants_asked = time.monotonic()
+            self.pipeline.ask_dependants()
 
     def _land(self) -> None:
         try:

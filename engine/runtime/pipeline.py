@@ -25,6 +25,7 @@ from engine.runtime.proposal import Agrees, Proposer, Tie, Touched, quarantine
 from engine.runtime.topology import Lane, Topology, Tracked
 
 ASKED_AT_ONCE = 5_000
+TOGETHER_SECONDS = 0.03
 ATTEMPTS = 14
 """How often a key is asked again, with growing pauses (about two minutes in all), before a person has to look at it."""
 
@@ -130,8 +131,8 @@ class Pipeline:
     # --- asked again
 
     def asks_due(self, now: float) -> bool:
-        """Whether keys wait to be asked again whose time has come."""
-        return any(self._due.get(key, 0.0) <= now for key in list(self.ledger.asks))
+        """Whether keys wait to be asked again whose time has come. New ones wait a moment for each other, since every lot costs a look at the source."""
+        return any(self._due.setdefault(key, now + TOGETHER_SECONDS) <= now for key in list(self.ledger.asks))
 
     def process_asks(self) -> int:
         """Asks again what waits and is due, at most `ASKED_AT_ONCE` keys of a rule. Returns how many keys were asked."""
