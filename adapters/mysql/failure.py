@@ -174,6 +174,8 @@ MEANINGS: dict[int, Meaning] = {
 
 _COLUMN = re.compile(r"column (?:`[^`]*`\.`[^`]*`\.)?[`']([^`']+)[`'](?: at row \d+)?$")
 _FIELD = re.compile(r"^Field '([^']+)' doesn't have a default value$")
+_CHECKED = re.compile(r"^CONSTRAINT `(?P<table>[^`]+)\.(?P<column>[^`]+)` failed for `[^`]*`\.`(?P=table)`$")
+"""MariaDB names the check of a column, that of JSON included, `table.column`."""
 _ROW = re.compile(r" at row (\d+)$")
 
 
@@ -219,6 +221,8 @@ def text_of(error: BaseException) -> str:
 
 def column_of(message: str) -> str:
     """The column that a message of the server names; empty when none. Never a value."""
+    if checked := _CHECKED.match(message):
+        return checked["column"]
     found = _COLUMN.search(message) or _FIELD.match(message)
     return found.group(1) if found else ""
 

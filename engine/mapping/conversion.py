@@ -363,7 +363,7 @@ def text_length(of: DataType) -> int | None:
 def describe(of: DataType) -> str:
     """A type for a person."""
     size = ""
-    if of.kind in (Kind.TEXT, Kind.BYTES) and of.length is not None:
+    if of.kind in (Kind.TEXT, Kind.BYTES) and of.length is not None and "(" not in of.name:
         size = f"({of.length})"
     elif of.kind is Kind.DECIMAL and of.precision is not None and "(" not in of.name:
         size = f"({of.precision},{of.scale})"

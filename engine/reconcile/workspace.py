@@ -232,15 +232,15 @@ class Workspace:
 
     def _settle(self, i: int) -> None:
         """What only the other rules can tell. A target row that no source row maps to is counted once: where the opposite direction, or another
-        rule of the same table, counts it. A pair whose way back stands outside the opposite rule's WHERE, or waits, may differ where nobody owns the
-        cell."""
+        rule of the same table, counts it. A pair whose way back stands outside the opposite rule's WHERE, waits, or holds a value that the other side
+        cannot hold, may differ where nobody owns the cell."""
         run = self.db.execute
         other = self._opposite[i]
         if other is not None:
             free = ", ".join(_text(j.column) for j in self._judged[i] if not j.owned)
             run(f"UPDATE u{i} SET class = {Class.FILTERED} FROM u{other} o WHERE u{i}.class = {Class.VALUE_DRIFT} AND o.sid = u{i}.tid "
                 f"AND o.class = {Class.FILTERED} AND list_has_all(CAST([{free}] AS VARCHAR[]), u{i}.cols)")
-            waits = _list((Class.QUARANTINED, Class.CONFLICT_PENDING))
+            waits = _list((Class.QUARANTINED, Class.CONFLICT_PENDING, Class.UNREPRESENTABLE))
             run(f"UPDATE u{i} SET class = o.class FROM u{other} o WHERE u{i}.class = {Class.VALUE_DRIFT} AND o.sid = u{i}.tid "
                 f"AND o.tid = u{i}.sid AND o.class IN {waits} AND list_has_all(CAST([{free}] AS VARCHAR[]), u{i}.cols)")
             alone = _list((Class.MISSING, Class.FILTERED, Class.UNREPRESENTABLE, Class.QUARANTINED, Class.CONFLICT_PENDING))

@@ -234,6 +234,14 @@ def test_a_row_outside_one_directions_where_may_differ(pair: Pair) -> None:
     assert {row[2] for row in found(report)} == {"filtered"}
 
 
+def test_a_value_that_the_other_side_cannot_hold_is_no_drift_of_the_way_back(pair: Pair) -> None:
+    fill_accounts(pair, 4)
+    pair.sql("crm", "UPDATE accounts SET name = REPEAT('x', 21) WHERE id = 1")
+    report = pair.reconcile(FORTH, BACK)
+    assert found(report) == {("forth", "1", "unrepresentable", ("name",)), ("back", "1", "unrepresentable", ("name",))}
+    assert report.verdict == "equal"
+
+
 def test_one_rule_of_a_link_is_reported_alone_and_judged_as_a_link(pair: Pair) -> None:
     fill_accounts(pair, 4)
     pair.sql("crm", "UPDATE accounts SET state = 'California' WHERE id = 1", "DELETE FROM accounts WHERE id = 2")

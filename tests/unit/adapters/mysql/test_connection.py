@@ -78,9 +78,17 @@ def test_errors_get_their_class_and_lose_their_values(error: Exception, expected
     assert getattr(wrapped, "reason", "") == reason
 
 
-def test_the_column_is_named() -> None:
-    wrapped = wrap(pymysql.err.DataError(1406, "Data too long for column 'name' at row 3"), "crm.db.t")
-    assert wrapped.where == "crm.db.t, column name"
+@pytest.mark.parametrize(
+    ("message", "column"),
+    [
+        ("Data too long for column 'name' at row 3", ", column name"),
+        ("CONSTRAINT `t.doc` failed for `db`.`t`", ", column doc"),
+        ("CONSTRAINT `u.doc` failed for `db`.`t`", ""),
+        ("CONSTRAINT `positive` failed for `db`.`t`", ""),
+    ],
+)
+def test_the_column_is_named(message: str, column: str) -> None:
+    assert wrap(pymysql.err.DataError(4025, message), "crm.db.t").where == f"crm.db.t{column}"
 
 
 def test_every_meaning_has_a_sentence_and_a_known_reason() -> None:
