@@ -57,7 +57,7 @@ class Tail(threading.Thread):
                 self._read()
             except Transient as error:
                 attempt += 1
-                pause = min(0.1 * 2**attempt, LONGEST_PAUSE)
+                pause = min(0.1 * 2.0 ** min(attempt, 10), LONGEST_PAUSE)
                 log.warning("log not readable, trying again", system=self._system, error=error, seconds=pause)
                 self._source.close()
                 self._stopping.wait(pause)

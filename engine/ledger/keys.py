@@ -1,7 +1,7 @@
 """Row keys as bytes: how identity values name a row in the ledger, for batches of rows.
 
-One column: the UTF-8 of its canonical text. Several: joined by 0x1F, with 0x1E as escape. Keys past LMDB's limit of 511 bytes are replaced by a
-digest; their text is kept beside (`Ledger.long_key`).
+One column: the UTF-8 of its canonical text. Several: joined by 0x1F, with 0x1E as escape. Long keys are replaced by a digest, since LMDB's keys end at
+511 bytes, of which the name of a rule needs some; their text is kept beside (`Ledger.long_key`).
 """
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-LIMIT = 480
+LIMIT = 384
 # No UTF-8 text begins with 0xFF, so these cannot be a key's own text.
 DIGEST = b"\xffsha256:"
 EMPTY = b"\xff"
@@ -53,7 +53,9 @@ def decode(keys: Sequence[bytes], columns: Sequence[str], long_key: Callable[[by
 def display(key: bytes, columns: Sequence[str], long_key: Callable[[bytes], bytes] | None = None) -> dict[str, str]:
     """A key as a person and JSON see it: column name to text."""
     if key.startswith(NO_KEY):
-        return {"row": key.removeprefix(NO_KEY).decode().replace(_JOIN, ", ")}
+        log_key = key.removeprefix(NO_KEY)
+        named = log_key.removeprefix(DIGEST).hex() if log_key.startswith(DIGEST) else _whole(log_key, None).decode(errors="replace")
+        return {"row": named.replace(_JOIN, ", ")}
     row: dict[str, str] = decode([key], columns, long_key).to_pylist()[0]
     return row
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -336,14 +337,19 @@ def lock(folder: Path) -> int:
 
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(handle)
-        raise Terminal(
-            "another syncline process is running with this state folder", where=str(folder), fix="stop it first, or use another state folder"
-        ) from error
-    return handle
+    for patience in (0.05, 0.2, 0.5, 0.0):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return handle
+        except OSError as error:
+            if patience:  # `locked` takes it for a moment
+                time.sleep(patience)
+                continue
+            os.close(handle)
+            raise Terminal(
+                "another syncline process is running with this state folder", where=str(folder), fix="stop it first, or use another state folder"
+            ) from error
+    raise AssertionError
 
 
 def locked(folder: Path) -> bool:

@@ -244,7 +244,7 @@ def _waiter(stop: threading.Event, patience: float | None) -> Callable[[str, int
             started_at[system] = time.monotonic()
         elif patience is not None and time.monotonic() - started_at[system] > patience:
             raise error
-        pause = min(0.05 * 2**attempt, LONGEST_PAUSE)
+        pause = min(0.05 * 2.0 ** min(attempt, 10), LONGEST_PAUSE)
         log.warning("target not writable, trying again", system=system, error=error, seconds=pause)
         if stop.wait(pause):
             raise StopRequested

@@ -6,6 +6,7 @@ ours (a newer value that our write covered lives only in its event, so it is res
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 import numpy as np
 import numpy.typing as npt
@@ -103,10 +104,20 @@ def clock_us(column: pa.ChunkedArray, otherwise: Int64s) -> Int64s:
     text = pc.replace_substring_regex(column, pattern=r"\+00$", replacement="")
     plain = pc.match_substring_regex(text, r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d{1,6})?$")
     text = pc.if_else(plain, text, pa.scalar(None, pa.string()))
-    times = pc.cast(pc.cast(text, pa.timestamp("us")), pa.int64())
+    try:
+        times = pc.cast(pc.cast(text, pa.timestamp("us")), pa.int64())
+    except pa.ArrowInvalid:  # a zero date of MySQL, the 30th of February: no time
+        times = pa.array([_time(value) for value in text.to_pylist()], pa.int64())
     known = pc.is_valid(times).to_numpy(zero_copy_only=False) if not isinstance(times, pa.ChunkedArray) else pc.is_valid(times).to_numpy()
     filled = pc.fill_null(times, 0).to_numpy()
     return np.where(known, filled, otherwise).astype(np.int64)
+
+
+def _time(text: str | None) -> int | None:
+    try:
+        return None if text is None else (datetime.fromisoformat(text) - datetime(1970, 1, 1)) // timedelta(microseconds=1)
+    except ValueError:
+        return None
 
 
 def _text(values: pa.Table, column: str) -> pa.Array:

@@ -198,6 +198,7 @@ class _Proposing:
         for rows, action in ((gone, self.lane.settings.on_delete), (excluded, self.lane.settings.on_exit)):
             for row in rows.tolist():
                 self._release(row)
+                self._let_go(row)
             if action == "ignore" or len(rows) == 0:
                 self.intent.count(self.lane.name, ignored=len(rows))
                 continue
@@ -218,7 +219,7 @@ class _Proposing:
         named = [i for i, key in enumerate(keys) if not key.startswith(row_keys.NO_KEY)]
         out: list[bytes | None] = [None] * len(keys)
         if named:
-            identity = row_keys.decode([keys[i] for i in named], self.lane.source.identity, self.by.ledger.long_key)
+            identity = row_keys.decode([keys[i] for i in named], self.lane.source.identity, self._long_key)
             found = self.by.evaluator.keys(self.lane.rule, identity)
             for place, key in zip(found.row.tolist(), self._encode(found.values), strict=True):
                 out[named[place]] = key
@@ -291,7 +292,7 @@ class _Proposing:
         for row in rows[decision.unclear & writes].tolist():
             self.intent.asks[lane.name, self.touched.keys[row]] = self._attempt(row)
         self._lost(rows, keys, decision)
-        self._hold(rows, decision, have)
+        self._hold(rows, decision)
         self._conflicts(rows, keys, decision, want, have)
         if self.by.ledger.quarantine:
             for row in rows[~writes & ~waiting].tolist():
@@ -313,7 +314,7 @@ class _Proposing:
 
     def _gone_values(self, keys: list[bytes]) -> pa.Table:
         """Values of rows to delete: their key; of rows to mark, the cells that are set."""
-        named = row_keys.decode(keys, self.lane.rule.key, self.by.ledger.long_key)
+        named = row_keys.decode(keys, self.lane.rule.key, self._long_key)
         cells = [action.set if isinstance(action, SetCells) else {} for action in self.actions]
         columns = {
             name: named.column(name)
@@ -336,17 +337,15 @@ class _Proposing:
             ask = self.lane.link, keys[i]
             self.intent.asks.setdefault(ask, self._attempt(int(rows[i])))
 
-    def _hold(self, rows: Rows, decision: Decision, have: State) -> None:
+    def _hold(self, rows: Rows, decision: Decision) -> None:
         held = decision.hold.any(axis=1)
         for i in np.flatnonzero(held).tolist():
             columns = [self.lane.cells[c] for c in np.flatnonzero(decision.hold[i]).tolist()]
-            key = row_keys.display(self.touched.keys[rows[i]], self.lane.source.identity, self.by.ledger.long_key)
+            key = row_keys.display(self.touched.keys[rows[i]], self.lane.source.identity, self._long_key)
             record = {"key": key, "columns": columns, "since": self.by.now_us(), "why": "baseline" if self.tie else "policy"}
             self.intent.held[self.lane.name, self.touched.keys[rows[i]]] = record
-        if self.by.ledger.held:
-            for row in rows[~held & have.present].tolist():
-                if (self.lane.name, self.touched.keys[row]) in self.by.ledger.held:
-                    self.intent.held[self.lane.name, self.touched.keys[row]] = None
+        for row in rows[~held].tolist() if self.by.ledger.held else ():
+            self._let_go(row)
 
     def _conflicts(self, rows: Rows, keys: list[bytes], decision: Decision, want: Want, have: State) -> None:
         """A conflict is a cell that both sides changed since they last agreed: it lost, or it was written over a change that its writer had not seen."""
@@ -367,7 +366,7 @@ class _Proposing:
                 self.intent.conflicts.append(
                     {
                         "rule": self.lane.name,
-                        "key": row_keys.display(keys[i], self.lane.rule.key, self.by.ledger.long_key),
+                        "key": row_keys.display(keys[i], self.lane.rule.key, self._long_key),
                         "column": self.lane.cells[c],
                         "policy": self.lane.policy_names[c],
                         "winner": "held" if decision.hold[i, c] else "source" if decision.decided[i, c] else "target",
@@ -386,6 +385,10 @@ class _Proposing:
         """What an ask that comes out of this row starts with: those that come out of asks count on, so that no chain of them is endless."""
         return self.touched.attempt(row) + 1 if self.touched.asked else 0
 
+    def _long_key(self, digest: bytes) -> bytes:
+        """Also of keys that this very batch brought."""
+        return self.intent.long_keys.get(digest) or self.by.ledger.long_key(digest)
+
     def _quarantine(self, row: int, reason: str, what: str) -> None:
         quarantine(self.by, self.intent, self.lane, self.touched.keys[row], reason, what, self.position)
 
@@ -393,6 +396,11 @@ class _Proposing:
         key = self.lane.name, self.touched.keys[row]
         if key in self.by.ledger.quarantine:
             self.intent.quarantined[key] = None
+
+    def _let_go(self, row: int) -> None:
+        key = self.lane.name, self.touched.keys[row]
+        if key in self.by.ledger.held:
+            self.intent.held[key] = None
 
     def _encode(self, values: pa.Table) -> list[bytes]:
         columns = [values.column(c).combine_chunks() for c in self.lane.rule.key]
@@ -403,7 +411,7 @@ def quarantine(by: Proposer, intent: Intent, lane: Lane, key: bytes, reason: str
     """Sets a source row of a rule aside, with all a person needs to know."""
     before = by.ledger.quarantine.get((lane.name, key))
     intent.quarantined[lane.name, key] = {
-        "key": row_keys.display(key, lane.source.identity, by.ledger.long_key),
+        "key": row_keys.display(key, lane.source.identity, lambda digest: intent.long_keys.get(digest) or by.ledger.long_key(digest)),
         "reason": reason,
         "what": what,
         "since": before["since"] if before else by.now_us(),
