@@ -7,7 +7,7 @@ installation so that hashes say nothing outside of it.
 from __future__ import annotations
 
 import json
-from decimal import Decimal
+from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context
 from typing import Any
 
 import numba as nb
@@ -25,6 +25,7 @@ UNKNOWN = 0
 NULL = 1
 """Hash of SQL NULL. Values never hash to UNKNOWN or NULL."""
 
+_EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
 _P1, _P2, _P3 = np.uint64(11400714785074694791), np.uint64(14029467366897019727), np.uint64(1609587929392839161)
 _P4, _P5 = np.uint64(9650029242287828579), np.uint64(2870177450012600261)
 
@@ -79,12 +80,14 @@ def canonical_json(text: str) -> str:
 
 
 def _number(text: str) -> Any:
-    number = Decimal(text)
-    if not number.is_finite() or abs(number.adjusted()) > 400:
+    """Equal for equal numbers, different for all others, whatever their length."""
+    try:
+        number = _EXACT.create_decimal(text)
+        if abs(number.adjusted()) <= 400 and number == number.to_integral_value(context=_EXACT):
+            return int(number)
+        return f"number:{number.normalize(_EXACT)}"
+    except ArithmeticError:  # an exponent of twenty digits
         return "number:" + text
-    if number == number.to_integral_value():
-        return int(number)
-    return "number:" + format(number.normalize(), "f")
 
 
 def _floats(values: pa.StringArray, bits: int) -> pa.StringArray:
