@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 LIMIT = 384
 # No UTF-8 text begins with 0xFF, so these cannot be a key's own text.
 DIGEST = b"\xffsha256:"
-EMPTY = b"\xff"
 NO_KEY = b"\xffnull:"
 """Begins the key of a row whose identity is NULL; the log's key of the row follows."""
+_LENGTHS = [bytes((length,)) for length in range(255)]
 _JOIN, _ESCAPE = "\x1f", "\x1e"
 
 
@@ -26,15 +26,21 @@ def encode(columns: Sequence[pa.Array], remember: Callable[[bytes, bytes], None]
         joined = columns[0]
     else:
         joined = pc.binary_join_element_wise(*[_escaped(c) for c in columns], _JOIN, null_handling="emit_null")
-    keys: list[bytes | None] = pc.cast(joined, pa.binary()).to_pylist()
+    texts: list[bytes | None] = pc.cast(joined, pa.binary()).to_pylist()
     longest = pc.max(pc.binary_length(joined)).as_py() or 0
-    if longest > LIMIT:
-        for i, key in enumerate(keys):
-            if key is not None and len(key) > LIMIT:
-                keys[i] = DIGEST + hashlib.sha256(key).digest()
-                if remember is not None:
-                    remember(keys[i] or b"", key)
-    return [EMPTY if key == b"" else key for key in keys]  # LMDB has no empty keys
+    if longest < len(_LENGTHS):
+        return [None if text is None else _LENGTHS[len(text)] + text for text in texts]
+    return [None if text is None else one(text, remember) for text in texts]
+
+
+def one(text: bytes, remember: Callable[[bytes, bytes], None] | None = None) -> bytes:
+    """The key whose joined text is `text`."""
+    if len(text) <= LIMIT:
+        return _LENGTHS[min(len(text), len(_LENGTHS) - 1)] + text
+    key = DIGEST + hashlib.sha256(text).digest()
+    if remember is not None:
+        remember(key, text)
+    return key
 
 
 def decode(keys: Sequence[bytes], columns: Sequence[str], long_key: Callable[[bytes], bytes] | None = None) -> pa.Table:
@@ -63,7 +69,7 @@ def display(key: bytes, columns: Sequence[str], long_key: Callable[[bytes], byte
 def _whole(key: bytes, long_key: Callable[[bytes], bytes] | None) -> bytes:
     if key.startswith(DIGEST):
         return long_key(key) if long_key is not None else b"?"
-    return b"" if key == EMPTY else key
+    return key[1:]
 
 
 def _escaped(column: pa.Array) -> pa.Array:

@@ -135,7 +135,7 @@ def _unnamed(values: pa.Table, tracked: Tracked, row: int, key: bytes | None) ->
     if key is not None:
         return key
     columns = tracked.table.log_key or tuple(values.column_names)
-    return row_keys.NO_KEY + "\x1f".join(str(values.column(c)[row].as_py()) for c in columns).encode()[: row_keys.LIMIT - 20]
+    return row_keys.NO_KEY + row_keys.one("\x1f".join(str(values.column(c)[row].as_py()) for c in columns).encode())
 
 
 def _through_aliases(

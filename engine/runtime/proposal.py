@@ -135,7 +135,7 @@ class _Proposing:
             return skip
         keys = self._target_keys(exact)
         known = np.array([key is not None for key in keys], dtype=np.bool_)
-        have = self.by.ledger.actual(lane.target.name, [key or row_keys.EMPTY for key in keys])
+        have = self.by.ledger.actual(lane.target.name, [key or row_keys.NO_KEY for key in keys])
         state = touched.state.take(exact)
         alike = known & (have.present == state.present)
         alike &= ~state.present | (have.stamps[:, lane.target_cell] == self._stamps(state))[:, : lane.own].all(axis=1)

@@ -43,7 +43,9 @@ SELECT pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE'),
         WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')),
        (SELECT array_agg(s.oid::regclass::text ORDER BY s.relname) FROM pg_catalog.pg_depend AS d
         JOIN pg_catalog.pg_class AS s ON s.oid = d.objid AND s.relkind = 'S'
-        WHERE d.refobjid = c.oid AND d.deptype = 'a' AND NOT pg_catalog.has_sequence_privilege(s.oid, 'USAGE'))
+        WHERE d.refobjid = c.oid AND d.deptype = 'a'
+          -- CASE, because the planner may ask of an index before it looks at relkind, and that is an error
+          AND CASE WHEN s.relkind = 'S' THEN NOT pg_catalog.has_sequence_privilege(s.oid, 'USAGE') ELSE false END)
 FROM pg_catalog.pg_class AS c WHERE c.oid = %(table)s::regclass;
 
 -- name: unreadable_columns
