@@ -1,7 +1,7 @@
 """Apply: writes of one transaction into one target, row by row accounted for.
 
-A write that the database refuses is split until the rows at fault stand alone; the others go through. Rows that a foreign key refuses are tried once
-more at the end of the transaction, when their parents may be there.
+A write that the database refuses is split until the rows at fault stand alone; the others go through. Rows that a foreign key refuses are tried again
+at the end of the transaction, when their parents may be there.
 """
 from __future__ import annotations
 
@@ -38,12 +38,19 @@ def apply(sink: Sink, writes: Sequence[Write]) -> list[Applied]:
         _isolated(sink, write, np.flatnonzero(write.op == DELETE), applied)
     for write, applied in zip(writes, done, strict=True):
         _isolated(sink, write, np.flatnonzero(write.op != DELETE), applied)
-    early = [(w, a, rows) for w, a in zip(writes, done, strict=True) if len(rows := _refused_by_foreign_key(a))]
-    for write, applied, rows in early:
-        _isolated(sink, write, rows[write.op[rows] != DELETE], applied)
-    for write, applied, rows in reversed(early):
-        _isolated(sink, write, rows[write.op[rows] == DELETE], applied)
+    waiting, before = _waiting(writes, done), -1
+    while sum(len(rows) for _, _, rows in waiting) != before:  # as long as it helps: in a chain of parents each round may let one more in
+        before = sum(len(rows) for _, _, rows in waiting)
+        for write, applied, rows in waiting:
+            _isolated(sink, write, rows[write.op[rows] != DELETE], applied)
+        for write, applied, rows in reversed(waiting):
+            _isolated(sink, write, rows[write.op[rows] == DELETE], applied)
+        waiting = _waiting(writes, done)
     return done
+
+
+def _waiting(writes: Sequence[Write], done: Sequence[Applied]) -> list[tuple[Write, Applied, Rows]]:
+    return [(w, a, rows) for w, a in zip(writes, done, strict=True) if len(rows := _refused_by_foreign_key(a))]
 
 
 def _refused_by_foreign_key(applied: Applied) -> Rows:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import lmdb
+import numpy as np
 
 from engine.errors import Terminal
 from engine.ledger import frame
@@ -243,8 +244,30 @@ class Ledger:
                 self.pending.add(raw_name, source, target, number, table, frame.unpack(blob)["writes"])
         with self._reading("meta") as cursor:
             for name, value in cursor.iternext() if cursor is not None else ():
-                if name.startswith(b"columns "):
+                if name.startswith(b"columns ") and json.loads(value) is not None:
                     self.columns[name.decode().removeprefix("columns ")] = tuple(json.loads(value))
+
+    def follow(self, tables: Mapping[str, tuple[str, ...]], rules: Iterable[str]) -> None:
+        """Says which columns of which tables are tracked from now on, and for which rules. What is no longer followed is forgotten: its changes are not seen
+        any more, so that it has to be read anew if it comes back. An intent that a crash left has to be dealt with before."""
+        for table in set(self.columns) - set(tables):
+            self._forget(table)
+        known = set(rules)
+        with self._reading("meta") as cursor:
+            names = [name.decode() for name in cursor.iternext(values=False)] if cursor is not None else []
+        for name in names:
+            if name.startswith("asked ") and name.removeprefix("asked ") not in known and self.meta(name) is not None:
+                self.put_meta(name, None)
+        for table, columns in tables.items():
+            self.track(table, columns)
+
+    def _forget(self, table: str) -> None:
+        for name in (f"rows {table}", f"alias {table}"):
+            with self._env.begin(write=True, db=(db := self._db(name))) as txn:
+                txn.drop(db, delete=False)
+        self.put_meta(f"columns {table}", None)
+        self.put_meta(f"baseline {table}", None)
+        del self.columns[table]
 
     def track(self, table: str, names: tuple[str, ...]) -> None:
         """Keeps entries usable when the tracked columns of a table change: cells follow their column's name, new ones are unknown."""
@@ -263,6 +286,10 @@ class Ledger:
                         after.hashes[:, i], after.stamps[:, i] = before.hashes[:, place[name]], before.stamps[:, place[name]]
                 for (key, _), value in zip(stored, after.pack(), strict=True):
                     txn.put(key, value)
+            reshaped = self.pending.reshape(table, np.array([place.get(name, -1) for name in names], dtype=np.int64))
+            with self._env.begin(write=True, db=self._db("pending")) as txn:
+                for number, writes in reshaped:
+                    txn.put(number, frame.pack({"writes": writes}))
         if old != names:
             self.put_meta(f"columns {table}", list(names))
             self.put_meta(f"baseline {table}", None)

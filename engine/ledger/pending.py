@@ -42,6 +42,13 @@ class Pending:
         """The target's log has passed this batch: whatever of it was not echoed changed nothing there."""
         self._batches = [b for b in self._batches if not (_is(b, source, target) and b.number <= upto)]
 
+    def reshape(self, table: str, place: npt.NDArray[np.int64]) -> list[tuple[bytes, Writes]]:
+        """Gives writes to a table other columns: place says for each which old one it was, -1 for none. The batches that changed, by store key."""
+        changed = [b for b in self._batches if b.table == table]
+        for batch in changed:
+            batch.writes = batch.writes.reshaped(place)
+        return [(b.name, b.writes) for b in changed]
+
     def overlay(self, table: str, keys: Sequence[bytes], state: State) -> None:
         """Lays what is pending for these rows over `state`, oldest batch first."""
         for batch in self._batches:

@@ -135,6 +135,15 @@ class Writes:
     hashes: UInt64s
     stamps: Int64s
 
+    def reshaped(self, place: Int64s) -> Writes:
+        """The same over other columns: place says for each which old one it was, -1 for none."""
+        had = place >= 0
+        mask, hashes, stamps = (
+            np.where(had, a[:, place] if a.shape[1] else np.zeros((len(a), len(place)), a.dtype), a.dtype.type(empty))
+            for a, empty in ((self.mask, False), (self.hashes, UNKNOWN), (self.stamps, NEVER))
+        )
+        return Writes(self.keys, self.present, self.insert, self.life, mask, hashes, stamps)
+
     def joined(self, other: Writes) -> Writes:
         """Both as one: where they wrote cells of the same row, the row has the cells of both."""
         place = {key: i for i, key in enumerate(self.keys)}

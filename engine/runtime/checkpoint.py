@@ -184,20 +184,29 @@ class Checkpoint:
         """Without the target's log what we wrote counts as seen at once."""
         state = State(writes.present.copy(), writes.life, np.full(len(writes.keys), NEVER), np.where(writes.mask, writes.hashes, UNKNOWN), writes.stamps)
         known = np.flatnonzero(~writes.insert)
+        keys, states = intent.rows.get(table, ([], []))
+        stored = dict(zip(keys, states, strict=True))  # by another rule of the same batch
         if len(known):
-            before = self.ledger.known(table, [writes.keys[i] for i in known])
+            names = [writes.keys[i] for i in known]
+            before = self.ledger.known(table, names)
+            again = np.array([i for i, name in enumerate(names) if name in stored], dtype=np.int64)
+            if len(again):
+                before.put(again, State.unpack([stored[names[i]] for i in again], before.hashes.shape[1]))
             writes.overlay(known, before, np.arange(len(known)))
             state.put(known, before)
-        keys, states = intent.rows.setdefault(table, ([], []))
-        keys += writes.keys
-        states += state.pack()
+        if stored:
+            stored |= zip(writes.keys, state.pack(), strict=True)
+            intent.rows[table] = (list(stored), list(stored.values()))
+        else:
+            intent.rows[table] = (list(writes.keys), state.pack())
 
     def _correct(self, intent: Intent, table: str, key: bytes, *, present: bool) -> None:
         state = State.unknown(1, len(self.topology.tracked[table].cells))
         state.present[0] = present
         keys, states = intent.rows.setdefault(table, ([], []))
-        keys.append(key)
-        states += state.pack()
+        if key not in keys:
+            keys.append(key)
+            states += state.pack()
 
 
 def _write(proposal: Proposal) -> Write:

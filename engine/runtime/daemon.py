@@ -196,8 +196,6 @@ def started(settings: Settings, stop: threading.Event, patience: float | None) -
         stack.callback(ledger.close)
         topology = build(settings, assembly.rules, ledger.seed)
         ledger.put_meta("phase", "starting")
-        for table, columns in topology.columns().items():
-            ledger.track(table, columns)
         sinks = _sinks(settings, assembly, topology, stack)
         sources = _sources(settings, assembly, topology, ledger, stack)
         flight = Flight()
@@ -206,6 +204,7 @@ def started(settings: Settings, stop: threading.Event, patience: float | None) -
         proposer = Proposer(ledger, Evaluator(assembly.lookups), lambda: time.time_ns() // 1000)
         checkpoint = Checkpoint(settings.name, ledger, topology, sinks, proposer, _waiter(stop, patience), flight)
         checkpoint.recover()
+        ledger.follow(topology.columns(), topology.lanes)
         readers = dict(assembly.readers)
         pipeline = Pipeline(topology, ledger, readers, proposer, checkpoint)
         baseline = Baseline(pipeline, topology, ledger, readers, settings.chunk_rows, stop.is_set)

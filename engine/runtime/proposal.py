@@ -292,7 +292,7 @@ class _Proposing:
         for row in rows[decision.unclear & writes].tolist():
             self.intent.asks[lane.name, self.touched.keys[row]] = self._attempt(row)
         self._lost(rows, keys, decision)
-        self._hold(rows, decision)
+        self._hold(rows, keys, decision)
         self._conflicts(rows, keys, decision, want, have)
         if self.by.ledger.quarantine:
             for row in rows[~writes & ~waiting].tolist():
@@ -337,15 +337,17 @@ class _Proposing:
             ask = self.lane.link, keys[i]
             self.intent.asks.setdefault(ask, self._attempt(int(rows[i])))
 
-    def _hold(self, rows: Rows, decision: Decision) -> None:
+    def _hold(self, rows: Rows, keys: list[bytes], decision: Decision) -> None:
         held = decision.hold.any(axis=1)
         for i in np.flatnonzero(held).tolist():
             columns = [self.lane.cells[c] for c in np.flatnonzero(decision.hold[i]).tolist()]
             key = row_keys.display(self.touched.keys[rows[i]], self.lane.source.identity, self._long_key)
             record = {"key": key, "columns": columns, "since": self.by.now_us(), "why": "baseline" if self.tie else "policy"}
             self.intent.held[self.lane.name, self.touched.keys[rows[i]]] = record
-        for row in rows[~held].tolist() if self.by.ledger.held else ():
-            self._let_go(row)
+        for i in np.flatnonzero(~held).tolist() if self.by.ledger.held else ():
+            self._let_go(int(rows[i]))
+            if self.lane.link is not None and (self.lane.link, keys[i]) in self.by.ledger.held:
+                self.intent.asks.setdefault((self.lane.link, keys[i]), self._attempt(int(rows[i])))
 
     def _conflicts(self, rows: Rows, keys: list[bytes], decision: Decision, want: Want, have: State) -> None:
         """A conflict is a cell that both sides changed since they last agreed: it lost, or it was written over a change that its writer had not seen."""

@@ -292,8 +292,7 @@ class World:
         sinks = {name: Sink(database) for name, database in self.databases.items()}
         self.checkpoint = Checkpoint("x", self.ledger, self.topology, sinks, proposer, self._wait, self.flight)
         self.checkpoint.recover()
-        for name, columns in self.topology.columns().items():
-            self.ledger.track(name, columns)
+        self.ledger.follow(self.topology.columns(), self.topology.lanes)
         for name, database in self.databases.items():
             if self.ledger.progress(name) is None:
                 self.ledger.put_meta(f"progress {name}", [str(len(database.log)), len(database.log), -1])

@@ -3,8 +3,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.unit.runtime import fakes
 import pytest
+
+from tests.unit.runtime import fakes
 
 
 def test_changes_travel_both_ways_and_come_to_rest(tmp_path: Path) -> None:
@@ -189,3 +190,155 @@ def test_a_kill_during_the_first_read_loses_no_row(tmp_path: Path, step: str) ->
     world.first_read()
     world.settle()
     assert len(world.rows("erp", "customer")) == 10
+
+
+def test_a_record_in_quarantine_goes_when_the_other_side_settles_the_row(tmp_path: Path) -> None:
+    world = fakes.pair(tmp_path)
+    crm, erp = world.databases["crm"], world.databases["erp"]
+    crm.put("account", id="1", a="x", b="y")
+    world.settle()
+    crm.refuse = lambda _table, row: "check" if row["a"] == "bad" else ""
+    erp.put("customer", id="1", a="bad")
+    world.settle()
+    assert [rule for rule, _ in world.ledger.quarantine] == ["to_crm"]
+    crm.put("account", id="1", a="good")
+    world.settle()
+    assert not world.ledger.quarantine
+    assert world.rows("crm", "account") == world.rows("erp", "customer") == [("1", "good", "y")]
+
+
+def test_a_held_cell_is_let_go_on_both_sides_when_someone_decides_it_or_removes_the_row(tmp_path: Path) -> None:
+    manual = {"policies": {"a": "manual"}}
+    world = fakes.pair(tmp_path, erp=manual, crm=manual)
+    crm, erp = world.databases["crm"], world.databases["erp"]
+    for key in ("1", "2"):
+        crm.put("account", id=key, a="x")
+    world.settle()
+    for key in ("1", "2"):
+        crm.put("account", id=key, a="mine")
+        erp.put("customer", id=key, a="yours")
+    world.settle()
+    assert {rule for rule, _ in world.ledger.held} == {"to_erp", "to_crm"}
+    erp.put("customer", id="1", a="mine")
+    crm.remove("account", "2")
+    world.settle()
+    assert not world.ledger.held
+
+
+def test_long_keys_are_known_in_the_batch_that_brings_them(tmp_path: Path) -> None:
+    columns = ("id", "part", "a")
+    databases = {
+        "crm": fakes.Database("crm", {"account": fakes.table("crm", "account", columns, ("id", "part"))}),
+        "erp": fakes.Database("erp", {"customer": fakes.table("erp", "customer", columns, ("id", "part"))}),
+    }
+    statement = "SELECT t.id AS id, t.part AS part, t.a AS a FROM crm.account AS t"
+    rules = [{"name": "a_rule_with_a_name_that_is_rather_long_" * 3, "statement": statement, "into": ("erp", "s", "customer"), "key": ("id", "part")}]
+    world = fakes.World(tmp_path, databases, rules)
+    world.first_read()
+    crm, erp = world.databases["crm"], world.databases["erp"]
+    erp.put("customer", id="", part="", a="stays")
+    crm.put("account", id="k" * 600, part="1", a="x")
+    crm.remove("account", "k" * 600, "1")
+    crm.put("account", id="k" * 380, part="1", a="bad")
+    crm.put("account", id="k" * 700, part="1", a="bad")
+    erp.refuse = lambda _table, row: "check" if row["a"] == "bad" else ""
+    world.settle()
+    assert world.rows("erp", "customer") == [("", "", "stays")]
+    assert {len(record["key"]["id"]) for record in world.ledger.quarantine.values()} == {380, 700}
+    crm.put("account", id="k" * 700, part="1", a="good")
+    world.settle()
+    crm.remove("account", "k" * 700, "1")
+    world.settle()
+    assert len(world.rows("erp", "customer")) == 1
+
+
+def test_a_table_with_no_column_besides_its_key(tmp_path: Path) -> None:
+    world = fakes.pair(tmp_path, columns=("id",))
+    crm, erp = world.databases["crm"], world.databases["erp"]
+    crm.put("account", id="1")
+    erp.put("customer", id="2")
+    world.settle()
+    world.restart()
+    crm.remove("account", "2")
+    world.settle()
+    assert world.rows("crm", "account") == world.rows("erp", "customer") == [("1",)]
+
+
+def test_columns_may_come_and_go_while_writes_are_pending(tmp_path: Path) -> None:
+    world = fakes.pair(tmp_path, columns=("id", "a", "b"))
+    crm = world.databases["crm"]
+    crm.put("account", id="1", a="x", b="y")
+    world.step("crm")
+    world.stop()
+    for rule in world.rules:
+        rule["statement"] = rule["statement"].replace(", t.b AS b", "")
+    world.start()
+    world.first_read()
+    world.settle()
+    crm.put("account", id="1", a="z")
+    world.step("crm")
+    world.stop()
+    for rule in world.rules:
+        rule["statement"] = rule["statement"].replace("t.a AS a", "t.a AS a, t.b AS b")
+    world.start()
+    world.first_read()
+    crm.put("account", id="1", b="w")
+    world.settle()
+    assert world.rows("crm", "account") == world.rows("erp", "customer") == [("1", "z", "w")]
+
+
+def test_a_rule_that_was_away_for_a_while_asks_about_all_its_rows_again(tmp_path: Path) -> None:
+    world = fakes.pair(tmp_path, one_way=True)
+    crm = world.databases["crm"]
+    crm.put("account", id="1", a="x")
+    world.settle()
+    world.stop()
+    rules, world.rules = world.rules, []
+    world.start()
+    crm.put("account", id="1", a="while the rule was away")
+    crm.put("account", id="2", a="new")
+    world.settle()
+    world.stop()
+    world.rules = rules
+    world.start()
+    world.first_read()
+    world.settle()
+    assert world.rows("erp", "customer") == [("1", "while the rule was away", None), ("2", "new", None)]
+
+
+def test_rows_of_a_table_that_refers_to_itself_go_in_whatever_their_order(tmp_path: Path) -> None:
+    """The fake checks row by row, as MySQL does."""
+    target = fakes.table("erp", "customer", ("id", "a", "b"), parents={"b": "customer"})
+    world = fakes.pair(tmp_path, one_way=True, erp_table=target)
+    crm = world.databases["crm"]
+    crm.commit([("account", None, {"id": key, "a": "x", "b": parent}) for key, parent in (("4", "3"), ("3", "2"), ("2", "1"), ("1", None), ("9", "8"))])
+    world.settle()
+    assert [row[0] for row in world.rows("erp", "customer")] == ["1", "2", "3", "4"]
+    assert [record["reason"] for record in world.ledger.quarantine.values()] == ["foreign_key"]
+
+
+def test_two_rules_into_one_table_that_is_not_captured(tmp_path: Path) -> None:
+    databases = {
+        "crm": fakes.Database("crm", {"account": fakes.table("crm", "account", ("id", "a")), "detail": fakes.table("crm", "detail", ("id", "b"))}),
+        "erp": fakes.Database("erp", {"customer": fakes.table("erp", "customer", ("id", "a", "b"))}),
+    }
+    rules = [
+        {"name": "one", "statement": "SELECT t.id AS id, t.a AS a FROM crm.account AS t", "into": ("erp", "s", "customer"), "key": ("id",)},
+        {"name": "two", "statement": "SELECT t.id AS id, t.b AS b FROM crm.detail AS t", "into": ("erp", "s", "customer"), "key": ("id",)},
+    ]
+    world = fakes.World(tmp_path, databases, rules, uncaptured=frozenset({"erp"}))
+    world.first_read()
+    crm, erp = world.databases["crm"], world.databases["erp"]
+    crm.commit([("account", None, {"id": "1", "a": "x"}), ("detail", None, {"id": "1", "b": "y"})])
+    world.settle()
+    crm.commit([("account", {"id": "1", "a": "x"}, {"id": "1", "a": "p"}), ("detail", {"id": "1", "b": "y"}, {"id": "1", "b": "q"})])
+    world.settle()
+    assert world.rows("erp", "customer") == [("1", "p", "q")]
+    log = len(erp.log)
+    crm.put("account", id="1", a="x")
+    crm.put("account", id="1", a="p")
+    crm.put("detail", id="1", b="y")
+    crm.put("detail", id="1", b="q")
+    world.settle()
+    assert world.rows("erp", "customer") == [("1", "p", "q")]
+    assert len(erp.log) == log
