@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
 from typing import Any
 
-Postgres, MySql = "postgres", "mysql"
+EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
 
 
 def _exact_float(text: str) -> str:
@@ -22,16 +22,18 @@ def _exact_float(text: str) -> str:
 def _document(text: str) -> str:
     """Every member in it, twice named ones too; numbers exact; order of members aside."""
     try:
-        parsed = json.loads(text, parse_float=Decimal, parse_int=Decimal, object_pairs_hook=lambda members: ("object", sorted(members, key=repr)))
+        parsed = json.loads(text, parse_float=_number, parse_int=_number, object_pairs_hook=lambda members: ("object", sorted(members, key=repr)))
     except ValueError:
         return text
-    return repr(_plain_numbers(parsed))
+    return repr(parsed)
 
 
-def _plain_numbers(value: Any) -> Any:
-    if isinstance(value, Decimal):
-        return value.normalize() if value else Decimal(0)
-    return type(value)(map(_plain_numbers, value)) if isinstance(value, list | tuple) else value
+def _number(text: str) -> Any:
+    try:
+        number = Decimal(text)
+    except ArithmeticError:
+        return text
+    return number.normalize(EXACT) if number else Decimal(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +138,9 @@ POSTGRES_TO_MARIADB = (
     case("interval", "varchar(80)", "'1 year 2 mons -3 days 04:05:06.789'", "'-00:00:01'", form="printed"),
     case("uuid", "uuid", "'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11'", "'00000000-0000-0000-0000-000000000000'", form="uuid"),
     case("uuid", "char(36)", "'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11'", "'ffffffff-ffff-ffff-ffff-ffffffffffff'", form="uuid"),
-    case("json", "json", '\'{"b": 1, "a": [1.50, null, true], "é🎉": "\\u00e9\\ud83c\\udf89"}\'', "'null'", "'3'", '\'"s"\'', "'[12345678901234567890123, 1e400, 0.1]'",
+    case("json", "json", '\'{"b": 1, "a": [1.50, null, true], "é🎉": "\\u00e9\\ud83c\\udf89"}\'', "'null'", "'3'", '\'"s"\'', "'[12345678901234567890123, 1e400, 0.1]'", "'[1e99999999999999999999]'",
          '\'{"a": 1, "a": 2}\'', '\'"a\\u0000b"\'', form="json", refused={'\'"\\ud800"\'': "check"}),
-    case("jsonb", "json", '\'{"bb": 1, "a": {"z": [], "y": {}}, "n": 12345678901234567890.10}\'', "'null'", "'[1e5, -0.0, 1E-7]'", '\'"back\\\\slash \\n \\" 🎉"\'', form="json"),
+    case("jsonb", "json", '\'{"bb": 1, "a": {"z": [], "y": {}}, "n": 12345678901234567890.10}\'', "'null'", "'[1e5, -0.0, 1E-7, 1e500, 0.12345678901234567890123456789012345]'", '\'"back\\\\slash \\n \\" 🎉"\'', form="json"),
     case("mood", "enum('a','b,c','d''e','ü','')", "'a'", "'b,c'", "'d''e'", "'ü'", "''", form="characters"),
     case("mood", "varchar(10)", "'b,c'", "'ü'", form="characters"),
     case("mood", "enum('a','b,c')", "'a'", form="characters", refused={"'ü'": "type"}),
@@ -222,7 +224,7 @@ MARIADB_TO_POSTGRES = (
     case("enum('a','b')", "varchar(1)", "'a'", form="characters"),
     case("enum('a','q')", "mood", "'a'", form="characters", refused={"'q'": "type"}),
     case("set('x','y','ü')", "text", "''", "'x'", "'x,ü'", "'x,y,ü'", form="characters"),
-    case("json", "jsonb", '\'{"bb": 1, "a": [1.50, null, true], "é🎉": "\\\\u00e9\\\\ud83c\\\\udf89"}\'', "'null'", "'[12345678901234567890123, 1e300, 0.1]'", form="json",
+    case("json", "jsonb", '\'{"bb": 1, "a": [1.50, null, true], "é🎉": "\\\\u00e9\\\\ud83c\\\\udf89"}\'', "'null'", "'[12345678901234567890123, 1e500, 0.12345678901234567890123456789012345]'", form="json",
          refused={'\'{"a": 1, "a": 2}\'': "type", '\'"a\\\\u0000b"\'': "encoding"}),
     case("json", "json", '\'{"a": 1, "a": 2, "b": [ 1e400 ]}\'', '\'"a\\\\u0000b"\'', "'3'", form="json"),
     case("longtext", "jsonb", '\'{"b": 1}\'', form="json", refused={"'{'": "type", "''": "type", "'NaN'": "type"}),
