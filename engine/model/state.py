@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from engine.model import packed
 from engine.model.hashing import UNKNOWN
 
 Int64s = npt.NDArray[np.int64]
@@ -66,57 +67,16 @@ class State:
         newest: Int64s = np.maximum(self.stamps.max(axis=1), self.life)
         return newest
 
-    # One row in the store: present, life, fence, then hashes, then stamps, eight bytes each; stamps once only where all are alike.
-
     def pack(self) -> list[bytes]:
-        """The stored form of each row. Most rows were written by one commit, so equal stamps are kept once: half the bytes for bulk loads."""
-        rows, columns = self.hashes.shape
-        if rows == 0:
-            return []
-        alike = (self.stamps == self.stamps[:, :1]).all(axis=1) if columns else np.ones(rows, dtype=np.bool_)
-        out: list[bytes] = [b""] * rows
-        for choice, stamps in ((np.flatnonzero(alike), self.stamps[:, :1]), (np.flatnonzero(~alike), self.stamps)):
-            if len(choice) == 0:
-                continue
-            words = np.concatenate(
-                [
-                    self.present[choice, None].astype(np.int64),
-                    self.life[choice, None],
-                    self.fence[choice, None],
-                    self.hashes[choice].view(np.int64),
-                    stamps[choice],
-                ],
-                axis=1,
-            )
-            width = words.shape[1] * 8
-            raw = words.tobytes()
-            pieces = [raw[i : i + width] for i in range(0, len(raw), width)]
-            if len(choice) == rows:
-                return pieces
-            for row, piece in zip(choice.tolist(), pieces, strict=True):
-                out[row] = piece
-        return out
+        """The stored form of each row, see `packed`. Most rows were written by one or two commits, so distinct stamps are kept once."""
+        return packed.pack(self.present, self.life, self.fence, self.hashes, self.stamps)
 
     @classmethod
     def unpack(cls, values: list[bytes | None], columns: int) -> State:
         """The inverse of `pack`; None becomes an unknown row."""
         state = cls.unknown(len(values), columns)
-        short, full = (3 + columns + min(columns, 1)) * 8, (3 + 2 * columns) * 8
-        if not any(values):
-            return state
-        sizes = np.fromiter((-1 if v is None else len(v) for v in values), dtype=np.int64, count=len(values))
-        for size, uniform in {short: True, full: full == short}.items():
-            choice = np.flatnonzero(sizes == size)
-            if len(choice) == 0:
-                continue
-            raw = b"".join(values if len(choice) == len(values) else [values[i] for i in choice.tolist()])  # type: ignore[arg-type, misc]
-            words = np.frombuffer(raw, dtype=np.int64).reshape(len(choice), size // 8)
-            state.present[choice] = words[:, 0] != 0
-            state.life[choice] = words[:, 1]
-            state.fence[choice] = words[:, 2]
-            state.hashes[choice] = words[:, 3 : 3 + columns].view(np.uint64) if columns else state.hashes[choice]
-            if columns:
-                state.stamps[choice] = words[:, 3 + columns :] if not uniform else words[:, 3 + columns : 4 + columns]
+        if any(values):
+            packed.unpack(values, state.present, state.life, state.fence, state.hashes, state.stamps)
         return state
 
 
