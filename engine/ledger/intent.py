@@ -34,7 +34,7 @@ class Intent:
     echoed: (source, target, batch): everything up to this batch was shown by the target's log. asks: (rule, key) -> attempts, None when done.
     quarantined: (rule, key) -> record, None when released. held: the same for cells held for a person.
     aliases: table -> {log key: row key, None when gone}. links: rule -> {source key: target key}. counters: rule -> {counter: added}.
-    meta: further named values of the ledger.
+    meta: further named values of the ledger. tried: attempts of the keys that are asked here (needed while the batch is worked on, not kept).
     """
 
     batches: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -49,6 +49,7 @@ class Intent:
     links: dict[str, dict[bytes, bytes]] = field(default_factory=dict)
     long_keys: dict[bytes, bytes] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
+    tried: dict[RowKey, int] = field(default_factory=dict)
     conflicts: list[dict[str, Any]] = field(default_factory=list)
     counters: dict[str, dict[str, int]] = field(default_factory=dict)
     last_applied_us: dict[str, int] = field(default_factory=dict)

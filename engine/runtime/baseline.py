@@ -8,11 +8,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import structlog
 
+from engine.errors import Transient
 from engine.ledger import keys as row_keys
 from engine.ledger.ledger import Ledger
 from engine.model.batch import Chunk
@@ -25,11 +27,13 @@ from engine.runtime.topology import Lane, Topology, Tracked
 
 log = structlog.get_logger()
 Bools = npt.NDArray[np.bool_]
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
 class Baseline:
-    """stop: asked between chunks; true ends the work, which goes on at the next start."""
+    """stop: asked between chunks; true ends the work, which goes on at the next start. wait: called with the number of the attempt when a database is away;
+    raises to give up."""
 
     pipeline: Pipeline
     topology: Topology
@@ -37,6 +41,7 @@ class Baseline:
     readers: dict[str, Reader]
     chunk_rows: int
     stop: Callable[[], bool]
+    wait: Callable[[str, int, Transient], None]
 
     def due(self) -> bool:
         """Whether anything is left to read."""
@@ -129,7 +134,8 @@ class Baseline:
         back = self.topology.lanes[lane.link]
         wanted = row_keys.decode(list(target_keys), lane.target.identity, self.ledger.long_key)
         columns = lane.target.watched.columns
-        images = self.readers[lane.target.system].fetch(lane.target.table, columns, lane.target.identity, wanted).select(list(columns))
+        reader = self.readers[lane.target.system]
+        images = self._patiently(lane.target, lambda: reader.fetch(lane.target.table, columns, lane.target.identity, wanted)).select(list(columns))
         found = self.pipeline.proposer.evaluator.evaluate(back.rule, images)
         keys = row_keys.encode([found.values.column(c).combine_chunks() for c in back.rule.key])
         place = {key: i for i, key in enumerate(keys)}
@@ -146,7 +152,17 @@ class Baseline:
 
     def _chunk(self, tracked: Tracked, after: tuple[str, ...] | None) -> Chunk:
         columns = tracked.watched.columns
-        return self.readers[tracked.system].read_chunk(tracked.table, columns, tracked.identity, after, self.chunk_rows)
+        reader = self.readers[tracked.system]
+        return self._patiently(tracked, lambda: reader.read_chunk(tracked.table, columns, tracked.identity, after, self.chunk_rows))
+
+    def _patiently(self, tracked: Tracked, read: Callable[[], T]) -> T:
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return read()
+            except Transient as error:
+                self.wait(tracked.system, attempt, error)
 
 
 def fingerprint(lane: Lane) -> str:

@@ -152,7 +152,7 @@ class Checkpoint:
                 quarantine(self.proposer, intent, lane, key, "other", f"the key names several rows of {lane.target.name}", position)
             else:
                 # The target is not as its log has shown it so far: the log still owes us an event, then the key is asked again.
-                intent.asks[lane.name, key] = max(self.ledger.asks.get((lane.name, key), 0), intent.asks.get((lane.name, key)) or 0) + 1
+                intent.asks[lane.name, key] = max(intent.tried.get((lane.name, key), 0), intent.asks.get((lane.name, key)) or 0) + 1
                 intent.count(lane.name, waiting=1)
                 if not lane.target.captured:
                     self._correct(intent, lane.target.name, proposal.target_keys[i], present=result[i] == ROW_EXISTS)

@@ -37,7 +37,7 @@ PATIENCE_SECONDS = 60.0
 
 
 class StopRequested(Exception):
-    """A signal came while a target was away: the batch is given up and will be read again at the next start."""
+    """A signal came while a database was away: the batch is given up and will be read again at the next start."""
 
 
 def run(settings: Settings, until_idle: bool) -> None:
@@ -45,11 +45,9 @@ def run(settings: Settings, until_idle: bool) -> None:
     stop = threading.Event()
     with ExitStack() as stack:
         stack.enter_context(_signals(stop))
+        stack.enter_context(_stop_is_no_failure())
         engine = stack.enter_context(started(settings, stop, PATIENCE_SECONDS if until_idle else None))
-        try:
-            engine.follow(until_idle)
-        except StopRequested:
-            log.info("stopped while a target was away; its batch will be read again")
+        engine.follow(until_idle)
 
 
 def resync(settings: Settings, rule: str) -> None:
@@ -57,6 +55,7 @@ def resync(settings: Settings, rule: str) -> None:
     stop = threading.Event()
     with ExitStack() as stack:
         stack.enter_context(_signals(stop))
+        stack.enter_context(_stop_is_no_failure())
         engine = stack.enter_context(started(settings, stop, PATIENCE_SECONDS))
         engine.baseline.again(engine.topology.lanes[rule])
         engine.follow(until_idle=True)
@@ -138,6 +137,7 @@ class Engine:
             self.pipeline.process(news)
         except FlightFailed as failed:
             self._stop_direction(failed.system, failed.error)
+            self._take(system, news, tails)  # it was the batch before, perhaps of another system, and this one has not begun
             return
         except SynclineError as error:
             self._stop_direction(system, error)
@@ -148,10 +148,10 @@ class Engine:
         self.lags[system] = round(max(0.0, time.time() - int(commits[-1]) / 1e6), 3) if len(commits) else 0.0
 
     def _ask_again(self) -> None:
-        if not self.ledger.asks or not self.pipeline.asks_due(time.monotonic()):
+        if not self.ledger.asks or not self.pipeline.asks_due(time.monotonic(), self.stopped):
             return
         try:
-            self.pipeline.process_asks()
+            self.pipeline.process_asks(self.stopped)
         except FlightFailed as failed:
             self._stop_direction(failed.system, failed.error)
         except Transient as error:
@@ -202,12 +202,13 @@ def started(settings: Settings, stop: threading.Event, patience: float | None) -
         stack.callback(flight.close)
         ledger.wait_for = flight.wait_for
         proposer = Proposer(ledger, Evaluator(assembly.lookups), lambda: time.time_ns() // 1000)
-        checkpoint = Checkpoint(settings.name, ledger, topology, sinks, proposer, _waiter(stop, patience), flight)
+        wait = _waiter(stop, patience)
+        checkpoint = Checkpoint(settings.name, ledger, topology, sinks, proposer, wait, flight)
         checkpoint.recover()
         ledger.follow(topology.columns(), topology.lanes)
         readers = dict(assembly.readers)
         pipeline = Pipeline(topology, ledger, readers, proposer, checkpoint)
-        baseline = Baseline(pipeline, topology, ledger, readers, settings.chunk_rows, stop.is_set)
+        baseline = Baseline(pipeline, topology, ledger, readers, settings.chunk_rows, stop.is_set, wait)
         yield Engine(settings, assembly, ledger, topology, pipeline, baseline, sources, stop)
 
 
@@ -245,11 +246,19 @@ def _waiter(stop: threading.Event, patience: float | None) -> Callable[[str, int
         elif patience is not None and time.monotonic() - started_at[system] > patience:
             raise error
         pause = min(0.05 * 2.0 ** min(attempt, 10), LONGEST_PAUSE)
-        log.warning("target not writable, trying again", system=system, error=error, seconds=pause)
+        log.warning("database away, trying again", system=system, error=error, seconds=pause)
         if stop.wait(pause):
             raise StopRequested
 
     return wait
+
+
+@contextmanager
+def _stop_is_no_failure() -> Iterator[None]:
+    try:
+        yield
+    except StopRequested:
+        log.info("stopped while a database was away; its batch will be read again")
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +27,8 @@ from engine.runtime.topology import Lane, Topology, Tracked
 ASKED_AT_ONCE = 5_000
 TOGETHER_SECONDS = 0.03
 ATTEMPTS = 14
-"""How often a key is asked again, with growing pauses (about two minutes in all), before a person has to look at it."""
+"""How often a key is asked again, with growing pauses (about two minutes in all), before a person has to look at it; longer while a log is far behind."""
+BEHIND_SECONDS = 60
 
 
 @dataclass(slots=True)
@@ -42,6 +43,7 @@ class Pipeline:
     _due: dict[tuple[str, bytes], float] = field(default_factory=dict)
     _reached: dict[str, Progress] = field(default_factory=dict)
     """How far each log is decided; the ledger follows when the batch has landed."""
+    _committed_us: dict[str, int] = field(default_factory=dict)
 
     # --- from a log
 
@@ -70,6 +72,8 @@ class Pipeline:
             reached = Progress(batch.high.text, batch.high.order, done) if last else Progress(progress.text, progress.order, int(orders[high - 1]))
             self._segment(batch, [part.part(low, high) for part in parts], range(low, high), reached, last=last)
             self._reached[batch.system] = reached
+            if high:
+                self._committed_us[batch.system] = int(batch.transactions.commit_us[high - 1])
             low = high
 
     def _segment(self, batch: Batch, parts: Sequence[Arrivals], txns: range, reached: Progress, *, last: bool) -> None:
@@ -130,17 +134,18 @@ class Pipeline:
 
     # --- asked again
 
-    def asks_due(self, now: float) -> bool:
-        """Whether keys wait to be asked again whose time has come. New ones wait a moment for each other, since every lot costs a look at the source."""
-        return any(self._due.setdefault(key, now + TOGETHER_SECONDS) <= now for key in list(self.ledger.asks))
+    def asks_due(self, now: float, stopped: Container[str] = ()) -> bool:
+        """Whether keys wait to be asked again whose time has come. New ones wait a moment for each other, since every lot costs a look at the source.
+        stopped: systems out of which nothing is led any more; their asks wait for the next start."""
+        return any(self._due.setdefault(key, now + TOGETHER_SECONDS) <= now for key in list(self.ledger.asks) if not self._out_of(key[0], stopped))
 
-    def process_asks(self) -> int:
+    def process_asks(self, stopped: Container[str] = ()) -> int:
         """Asks again what waits and is due, at most `ASKED_AT_ONCE` keys of a rule. Returns how many keys were asked."""
         self.checkpoint.flight.land()
         now, count = time.monotonic(), 0
         due: dict[str, dict[bytes, int]] = {}
         for (rule, key), attempts in list(self.ledger.asks.items()):
-            if self._due.get((rule, key), 0.0) <= now:
+            if self._due.get((rule, key), 0.0) <= now and not self._out_of(rule, stopped):
                 due.setdefault(rule, {})[key] = attempts
         self._due = {key: at for key, at in self._due.items() if key in self.ledger.asks}
         for rule, keys in due.items():
@@ -158,6 +163,10 @@ class Pipeline:
                     self._due[rule, key] = time.monotonic() + min(0.02 * 2.0**attempts, 20.0)
         return count
 
+    def _out_of(self, rule: str, systems: Container[str]) -> bool:
+        lane = self.topology.lanes.get(rule)
+        return lane is not None and lane.source.system in systems
+
     def ask_dependants(self, *, now: bool = False) -> int:
         """Rows in quarantine for want of their parent are asked again by themselves, less and less often (after 1, 2, 4 ... 300 s); all of them where
         `now`. Returns how many."""
@@ -174,12 +183,22 @@ class Pipeline:
 
     def _ask(self, lane: Lane, keys: dict[bytes, int]) -> None:
         intent = Intent(asks={(lane.name, key): None for key in keys})
-        for key in [key for key, attempts in keys.items() if attempts > ATTEMPTS]:
+        last = [key for key, attempts in keys.items() if attempts >= ATTEMPTS]
+        if last and (self._behind(lane.source) or self._behind(lane.target)):
+            keys |= dict.fromkeys(last, ATTEMPTS - 1)
+        intent.tried = {(lane.name, key): attempts for key, attempts in keys.items()}
+        for key in [key for key in last if keys[key] > ATTEMPTS]:
             del keys[key]
             what = f"{lane.source.name} or {lane.target.name} is not as its log says, after {ATTEMPTS} looks"
             quarantine(self.proposer, intent, lane, key, "unsettled", what, "")
         touched = self.fetch(lane.source, list(keys), intent, lane.name, keys)
         self._answer([touched], intent, lane.source.system, self._position(lane), only=lane)
+
+    def _behind(self, tracked: Tracked) -> bool:
+        """Whether the events of this table that are still to come may be old ones: we are catching up with the log."""
+        system = tracked.system
+        late = self.proposer.now_us() - self._committed_us.get(system, 0) > BEHIND_SECONDS * 1_000_000
+        return tracked.captured and late and self._progress(system).order < self.readers[system].end().order
 
     def ask_rows(self, lane: Lane, keys: list[bytes], images: pa.Table, tie: Tie | None, agrees: Agrees | None, meta: dict[str, Any]) -> None:
         """Asks about rows just read (first start, resync): the same, without another look at the source. Rows the log has not shown are left to the log.

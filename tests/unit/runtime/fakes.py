@@ -288,7 +288,7 @@ class World:
         self.topology: Topology = build(self.settings, compiled, self.ledger.seed)
         self.flight = Flight()
         self.ledger.wait_for = self.flight.wait_for
-        proposer = Proposer(self.ledger, Evaluator({}), lambda: 1)
+        proposer = Proposer(self.ledger, Evaluator({}), lambda: self.clock)
         sinks = {name: Sink(database) for name, database in self.databases.items()}
         self.checkpoint = Checkpoint("x", self.ledger, self.topology, sinks, proposer, self._wait, self.flight)
         self.checkpoint.recover()
@@ -298,7 +298,7 @@ class World:
                 self.ledger.put_meta(f"progress {name}", [str(len(database.log)), len(database.log), -1])
         readers: Any = self.databases
         self.pipeline = Pipeline(self.topology, self.ledger, readers, proposer, self.checkpoint)
-        self.baseline = Baseline(self.pipeline, self.topology, self.ledger, readers, self.chunk_rows, lambda: False)
+        self.baseline = Baseline(self.pipeline, self.topology, self.ledger, readers, self.chunk_rows, lambda: False, self._wait)
 
     def _wait(self, _system: str, _attempt: int, error: Exception) -> None:
         if _attempt > 3:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.errors import Transient
 from tests.unit.runtime import fakes
 
 
@@ -342,3 +343,44 @@ def test_two_rules_into_one_table_that_is_not_captured(tmp_path: Path) -> None:
     world.settle()
     assert world.rows("erp", "customer") == [("1", "p", "q")]
     assert len(erp.log) == log
+
+
+def test_a_key_is_not_given_up_while_the_log_that_owes_an_event_is_far_behind(tmp_path: Path) -> None:
+    world = fakes.pair(tmp_path, one_way=True)
+    crm, erp = world.databases["crm"], world.databases["erp"]
+    crm.put("account", id="1", a="x")
+    world.settle()
+    erp.remove("customer", "1")
+    crm.put("account", id="1", a="y")
+    world.clock += 3_600_000_000
+    world.step("crm")
+    for _ in range(20):
+        world.ask()
+    assert not world.ledger.quarantine
+    world.settle()
+    assert world.rows("erp", "customer") == [("1", "y", None)]
+    erp.rows["customer"].clear()  # nothing in the log: this will never settle
+    crm.put("account", id="1", a="z")
+    world.step("crm")
+    for _ in range(20):
+        world.ask()
+    assert [record["reason"] for record in world.ledger.quarantine.values()] == ["unsettled"]
+    assert not world.ledger.asks
+
+
+def test_a_database_that_is_away_during_the_first_read_is_waited_for(tmp_path: Path) -> None:
+    world = fakes.pair(tmp_path, one_way=True)
+    crm = world.databases["crm"]
+    crm.put("account", id="1", a="x")
+    world.stop()
+    (tmp_path / "ledger").rename(tmp_path / "lost")
+    away = iter([True, True, False, True, False, False, False, False])
+
+    def fault(step: str) -> None:
+        if step == "read_chunk" and next(away):
+            raise Transient("away")
+
+    world.start()
+    crm.fault = fault
+    world.first_read()
+    assert world.rows("erp", "customer") == [("1", "x", None)]
