@@ -75,7 +75,8 @@ class Engine:
     stop: threading.Event
     stopped: dict[str, SynclineError] = field(default_factory=dict)
     reached: dict[str, int] = field(default_factory=dict)
-    lags: dict[str, float] = field(default_factory=dict)
+    under_way: dict[str, float] = field(default_factory=dict)
+    """System -> commit time (seconds since 1970) of what is being carried over, 0 when nothing is."""
     _dependants_asked: float = 0.0
     _last_chance: bool = False
 
@@ -94,12 +95,13 @@ class Engine:
         positions = {system: position_of(self.ledger, system) for system in self.sources}
         tails = {system: Tail(system, source, self.topology.watched(system), positions[system], out) for system, source in self.sources.items()}
         self.reached = {system: position.order for system, position in positions.items()}
-        keeper = Keeper(self.ledger, tails, self.lags)
+        keeper = Keeper(self.ledger, tails, lambda: self.under_way)
         for thread in (keeper, *tails.values()):
             thread.start()
         try:
             self._loop(out, tails, keeper, ends if until_idle else None)
             self._land()
+            self.under_way = {}
         finally:
             keeper.stop()
             for tail in tails.values():
@@ -115,6 +117,7 @@ class Engine:
                 system, news = out.get(timeout=0.01 if self.ledger.asks else 0.2)
             except queue.Empty:
                 self._land()
+                self.under_way = dict.fromkeys(self.under_way, 0.0)
             else:
                 self._take(system, news, tails)
             self._ask_again()
@@ -134,6 +137,7 @@ class Engine:
         try:
             if isinstance(news, SynclineError):
                 raise news
+            self.under_way[system] = int(news.transactions.commit_us[0]) / 1e6 if len(news.transactions.commit_us) else 0.0
             self.pipeline.process(news)
         except FlightFailed as failed:
             self._stop_direction(failed.system, failed.error)
@@ -144,8 +148,6 @@ class Engine:
             return
         tails[system].taken()
         self.reached[system] = news.high.order
-        commits = news.transactions.commit_us
-        self.lags[system] = round(max(0.0, time.time() - int(commits[-1]) / 1e6), 3) if len(commits) else 0.0
 
     def _ask_again(self) -> None:
         if not self.ledger.asks or not self.pipeline.asks_due(time.monotonic(), self.stopped):

@@ -2,7 +2,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 
 from engine.capture.tail import Tail
 from engine.errors import SynclineError, Terminal
@@ -13,12 +14,13 @@ SYNC_SECONDS = 1.0
 
 
 class Keeper(threading.Thread):
-    """lags: seconds by system, written into the ledger for `status`. failure: why the ledger cannot be made durable any more; then nothing is
+    """under_way: system -> commit time of what is being carried over, 0 when nothing is; its age is the lag that `status` shows.
+    failure: why the ledger cannot be made durable any more; then nothing is
     acknowledged and the engine has to stop."""
 
-    def __init__(self, ledger: Ledger, tails: Mapping[str, Tail], lags: Mapping[str, float]) -> None:
+    def __init__(self, ledger: Ledger, tails: Mapping[str, Tail], under_way: Callable[[], Mapping[str, float]]) -> None:
         super().__init__(name="keeper", daemon=True)
-        self._ledger, self._tails, self._lags = ledger, tails, lags
+        self._ledger, self._tails, self._under_way = ledger, tails, under_way
         self._stopping = threading.Event()
         self.failure: SynclineError | None = None
 
@@ -40,8 +42,9 @@ class Keeper(threading.Thread):
             self._ledger.sync()
             for system, tail in self._tails.items():
                 tail.acknowledge(positions[system])
-            for system, lag in dict(self._lags).items():
-                self._ledger.put_meta(f"lag {system}", lag)
+            for system in self._tails:
+                since = self._under_way().get(system, 0.0)
+                self._ledger.put_meta(f"lag {system}", round(max(0.0, time.time() - since), 3) if since else 0.0)
         except SynclineError as error:
             self.failure = error
         except Exception as error:

@@ -14,7 +14,7 @@ from engine.model.schema import Table, TableName
 from engine.model.types import DataType
 from engine.ports import Watched
 from engine.resolve.policies import Policy, policy
-from engine.settings import RuleSettings, Settings
+from engine.settings import RuleSettings, SetCells, Settings
 
 LIFE = -1
 """In place of a cell's number: the value is part of the row's identity, so its stamp is the row's life."""
@@ -61,8 +61,9 @@ class Tracked:
 class Lane:
     """One rule in its place.
 
-    cells: the target columns it decides on (all but the key); policies, lineage and target_cell have one element for each of them. lineage: numbers of the
-    source's tracked cells, or LIFE. reads: the same for all columns the rule reads. link: the name of the opposite rule, if any.
+    cells: the target columns it decides on: `own` columns of the rule (all but its key), then those that only a `{ set = ... }` writes; policies,
+    lineage and target_cell have one element for each of them. lineage: numbers of the source's tracked cells, or LIFE. reads: the same for all
+    columns the rule reads. link: the name of the opposite rule, if any.
     keyed: the key follows from the source row's identity alone. empty: the hash of an empty text per cell.
     """
 
@@ -71,6 +72,7 @@ class Lane:
     source: Tracked
     target: Tracked
     cells: tuple[str, ...]
+    own: int
     policies: tuple[Policy, ...]
     policy_names: tuple[str, ...]
     lineage: tuple[npt.NDArray[np.int64], ...]
@@ -122,7 +124,7 @@ def track(settings: Settings, rules: Sequence[CompiledRule]) -> dict[str, Tracke
         reading = [rule for rule in rules if rule.source.name == name]
         writing = [rule for rule in rules if rule.target.name == name]
         identity = identity_of(table, reading, writing)
-        wanted = {c for rule in reading for c in rule.reads} | {c for rule in writing for c in rule.columns}
+        wanted = {c for rule in reading for c in rule.reads} | {c for rule in writing for c in (*rule.columns, *_marks(settings.rule(rule.name)))}
         cells = tuple(c.name for c in table.columns if c.name in wanted - set(identity))
         clocks = [settings.rule(rule.name).clock for rule in reading]
         found[str(name)] = Tracked(
@@ -161,7 +163,11 @@ def identity_of(table: Table, reading: Sequence[CompiledRule], writing: Sequence
 def _lane(rule: CompiledRule, settings: RuleSettings, rules: Sequence[CompiledRule], tracked: Mapping[str, Tracked], seed: int) -> Lane:
     source, target = tracked[str(rule.source.name)], tracked[str(rule.target.name)]
     opposite = [r.name for r in rules if r.source.name == rule.target.name and r.target.name == rule.source.name]
-    cells = tuple(c for c in rule.columns if c not in rule.key)
+    own = tuple(c for c in rule.columns if c not in rule.key)
+    cells = (*own, *sorted(_marks(settings) - set(rule.columns)))
+    # A row that comes back into the WHERE takes back the cells that were set when it left.
+    marked = set(settings.on_exit.set) if isinstance(settings.on_exit, SetCells) else set()
+    origins = {cell: (*rule.lineage[cell], *(rule.filter_reads if cell in marked else ())) for cell in own}
     place = {name: i for i, name in enumerate(source.cells)}
     names = tuple(
         f"owner:{settings.owners[c]}" if c in settings.owners else settings.policies.get(c, settings.conflict) for c in cells
@@ -172,12 +178,18 @@ def _lane(rule: CompiledRule, settings: RuleSettings, rules: Sequence[CompiledRu
         source=source,
         target=target,
         cells=cells,
+        own=len(own),
         policies=tuple(policy(name, source.system) for name in names),
         policy_names=names,
-        lineage=tuple(np.array([place.get(c, LIFE) for c in rule.lineage[cell]], dtype=np.int64) for cell in cells),
+        lineage=tuple(np.array([place.get(c, LIFE) for c in dict.fromkeys(origins.get(cell, ()))], dtype=np.int64) for cell in cells),
         reads=np.array([place[c] for c in rule.reads if c in place], dtype=np.int64),
         target_cell=np.array([target.cells.index(c) for c in cells], dtype=np.int64),
         empty=tuple(int(hash_column(target.type(c), pa.array([""]), seed)[0]) if target.type(c).kind == "text" else 0 for c in cells),
         keyed={c for part in rule.key for c in rule.lineage[part]} <= set(source.identity),
         link=opposite[0] if opposite else None,
     )
+
+
+def _marks(settings: RuleSettings) -> set[str]:
+    """Target columns that the rule's `{ set = ... }` write."""
+    return {column for action in (settings.on_delete, settings.on_exit) if isinstance(action, SetCells) for column in action.set}
