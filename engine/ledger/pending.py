@@ -38,6 +38,10 @@ class Pending:
         """Store keys of the batches from source to target up to a number."""
         return [b.name for b in self._batches if _is(b, source, target) and b.number <= upto]
 
+    def knows(self, source: str, target: str, number: int) -> bool:
+        """Whether this batch waits for its echo."""
+        return any(_is(b, source, target) and b.number == number for b in self._batches)
+
     def drop(self, source: str, target: str, upto: int) -> None:
         """The target's log has passed this batch: whatever of it was not echoed changed nothing there."""
         self._batches = [b for b in self._batches if not (_is(b, source, target) and b.number <= upto)]

@@ -82,12 +82,10 @@ class Pipeline:
             # Not sooner: after a crash in between the batch is read again, and its events are named as they were the first time.
             intent.aliases = {part.tracked.name: dict(part.aliases) for part in parts if part.aliases}
         transactions = batch.transactions
-        if (transactions.origin >= 0).any():
+        if any(not self.ledger.pending.knows(*echo) for echo in _echoes(batch, txns)):
             self.checkpoint.flight.land()  # the echo may be of the very batch in flight
         touched = [self._observe(part, transactions, intent) for part in parts if len(part.txn)]
-        for txn in txns:
-            if transactions.origin[txn] >= 0:
-                intent.echoed.append((transactions.origins[transactions.origin[txn]], batch.system, int(transactions.batch[txn])))
+        intent.echoed = _echoes(batch, txns)
         self._answer(touched, intent, batch.system, reached.text)
 
     def _observe(self, part: Arrivals, transactions: Transactions, intent: Intent) -> Touched:
@@ -102,6 +100,7 @@ class Pipeline:
             fence=transactions.fence[part.txn],
             hashes=part.hashes,
             missing=part.missing,
+            computed=np.array([tracked.table.column(name).generated for name in tracked.cells], dtype=np.bool_),
         )
         origin, number = transactions.origin[part.txn], transactions.batch[part.txn]
         ours = None
@@ -283,6 +282,13 @@ class Pipeline:
             for lane in ([only] if only is not None else self.topology.lanes_from(rows.tracked.name))
         ]
         self.checkpoint.carry_out(intent, proposals, system, position)
+
+
+def _echoes(batch: Batch, txns: range) -> list[tuple[str, str, int]]:
+    """(source, target, batch number) of the transactions of ours among these, in log order."""
+    transactions = batch.transactions
+    ours = [txn for txn in np.flatnonzero(transactions.origin >= 0).tolist() if txn in txns]
+    return [(transactions.origins[transactions.origin[txn]], batch.system, int(transactions.batch[txn])) for txn in ours]
 
 
 def _distinct(keys: list[bytes]) -> tuple[list[bytes], npt.NDArray[np.int64]]:
