@@ -17,13 +17,17 @@ from engine.model.state import NEVER, Ours, State
 
 Int64s = npt.NDArray[np.int64]
 
+COVERED = 8
+"""Added to the stamp of a value that an older write of ours covered; no system has this rank."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Events:
     """Row events of one table in log order; one element per event.
 
     row: which row of the `State` they concern. op: INSERT, UPDATE, DELETE. stamp: of the commit (shape (events,), or (events, 1)). fence: see `Chunk.fence`.
-    hashes: shape (events, columns); missing: the same shape, true where the event has no value.
+    hashes: shape (events, columns); missing: the same shape, true where the event has no value. computed: shape (columns,), columns that the database
+    computes: what an update does to them is not known where the log leaves them out.
     """
 
     row: Int64s
@@ -32,6 +36,7 @@ class Events:
     fence: Int64s
     hashes: npt.NDArray[np.uint64]
     missing: npt.NDArray[np.bool_]
+    computed: npt.NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.row)
@@ -52,7 +57,10 @@ class Observed:
 def after(stamp: Int64s, old: Int64s) -> Int64s:
     """Stamps of changes made on top of values with stamps `old`: their commits', unless that would make them older than what they replaced (clocks are
     skewed, and MariaDB's log knows whole seconds only)."""
-    return np.where(stamp > old, stamp, (old // 16 + 1) * 16 + stamp % 16)
+    newer = stamp > old
+    if newer.all():
+        return np.broadcast_to(stamp, newer.shape)
+    return np.where(newer, stamp, (old // 16 + 1) * 16 + stamp % 16)
 
 
 def observe(state: State, events: Events, ours: Ours | None, peers: Sequence[Int64s] | None = None) -> Observed:
@@ -100,14 +108,13 @@ def _one_each(
     life = np.where(echo, ours.life[chosen], life) if ours is not None else life
     seen.last[row] = chosen
     deleted = events.op[chosen] == DELETE
-
-    gone = row[deleted]
-    state.life[gone] = np.where(state.present[gone], life[deleted], np.maximum(life[deleted], state.life[gone]))
-    state.present[gone] = False
-    state.hashes[gone], state.stamps[gone] = UNKNOWN, NEVER
-    seen.exact[gone] &= echo[deleted] & ~ours.present[chosen[deleted]] if ours is not None else False
-
-    chosen, row, stamp, life, echo = chosen[~deleted], row[~deleted], stamp[~deleted], life[~deleted], echo[~deleted]
+    if deleted.any():
+        gone = row[deleted]
+        state.life[gone] = np.where(state.present[gone], life[deleted], np.maximum(life[deleted], state.life[gone]))
+        state.present[gone] = False
+        state.hashes[gone], state.stamps[gone] = UNKNOWN, NEVER
+        seen.exact[gone] &= echo[deleted] & ~ours.present[chosen[deleted]] if ours is not None else False
+        chosen, row, stamp, life, echo = chosen[~deleted], row[~deleted], stamp[~deleted], life[~deleted], echo[~deleted]
     if len(chosen) == 0:
         return
     created = ~state.present[row]
@@ -118,18 +125,28 @@ def _one_each(
     shown = ~events.missing[chosen]
     value = events.hashes[chosen]
     differs = shown & ((value != old_hash) | created[:, None])
-    floor = old_stamp if peers is None else np.stack([old_stamp[:, p].max(axis=1) for p in peers], axis=1) if peers else old_stamp
+    floor = old_stamp if peers is None else np.stack([old_stamp[:, p].max(axis=1) for p in peers], axis=1)
     fresh = after(stamp[:, None], np.maximum(floor, state.life[row][:, None] - 1))
     new_stamp = np.where(differs, fresh, old_stamp)
     by_application = differs
     exact = echo.copy()
     if ours is not None and echo.any():
         mine = ours.mask[chosen] & shown & echo[:, None]
+        # A newer value that an older write of ours covered is on its way back: no later change of the row may get its stamp (whole seconds!).
+        covered = np.where(mine & (old_stamp > ours.stamps[chosen]), old_stamp + COVERED, NEVER)
+        if covered.size:
+            state.life[row] = np.maximum(state.life[row], covered.max(axis=1))
         new_stamp = np.where(mine, ours.stamps[chosen], new_stamp)
         by_application = differs & ~mine
         exact &= ~((mine & (value != ours.hashes[chosen])) | by_application).any(axis=1) & ours.present[chosen]
     # A cell the insert did not carry is not known yet; its stamp is that of the insert all the same.
-    new_stamp = np.where(~shown & created[:, None], fresh, new_stamp)
+    if not shown.all():
+        new_stamp = np.where(~shown & created[:, None], fresh, new_stamp)
+    if events.computed is not None and events.computed.any():
+        hidden = ~shown & events.computed
+        old_hash = np.where(hidden, np.uint64(UNKNOWN), old_hash)
+        new_stamp = np.where(hidden, fresh, new_stamp)
+        exact &= ~hidden.any(axis=1)
     state.hashes[row] = np.where(shown, value, old_hash)
     state.stamps[row] = new_stamp
     seen.changed[row] |= by_application
