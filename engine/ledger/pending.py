@@ -56,7 +56,7 @@ class Pending:
     def overlay(self, table: str, keys: Sequence[bytes], state: State) -> None:
         """Lays what is pending for these rows over `state`, oldest batch first."""
         for batch in self._batches:
-            if batch.table != table:
+            if batch.table != table or batch.places.keys().isdisjoint(keys):
                 continue
             found = np.fromiter((batch.places.get(key, -1) for key in keys), dtype=np.int64, count=len(keys))
             rows = np.flatnonzero(found >= 0)

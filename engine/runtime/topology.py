@@ -34,7 +34,7 @@ class Tracked:
     cells: tuple[str, ...]
     clock: str | None
     captured: bool
-    peers: tuple[npt.NDArray[np.int64], ...]
+    peers: tuple[npt.NDArray[np.int64], ...] | None
 
     @property
     def name(self) -> str:
@@ -138,13 +138,15 @@ def track(settings: Settings, rules: Sequence[CompiledRule]) -> dict[str, Tracke
     return found
 
 
-def _peers(cells: Sequence[str], reading: Sequence[CompiledRule]) -> tuple[npt.NDArray[np.int64], ...]:
-    """Cells that make one value together; what a WHERE or a lookup depends on decides over the whole row."""
+def _peers(cells: Sequence[str], reading: Sequence[CompiledRule]) -> tuple[npt.NDArray[np.int64], ...] | None:
+    """Cells that make one value together; what a WHERE or a lookup depends on decides over the whole row. None when each stands alone."""
     groups = [set(lineage) for rule in reading for lineage in rule.lineage.values()]
     together = {c: {c}.union(*(group for group in groups if c in group)) for c in cells}
     for rule in reading:
         for c in rule.filter_reads:
             together[c] = {*rule.reads, *together.get(c, ())}
+    if all(len(together[c]) == 1 for c in cells):
+        return None
     return tuple(np.array([i for i, name in enumerate(cells) if name in together[c]], dtype=np.int64) for c in cells)
 
 
