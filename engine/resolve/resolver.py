@@ -86,5 +86,5 @@ def resolve(
     lost = lost_cells.any(axis=1)
     lost |= want.present & ~have.present & ~create
     lost |= ~want.present & have.present & ~remove & (want.life >= 0)
-    unclear: Bools = (both[:, None] & ~want.known & (want.stamps > have.stamps)).any(axis=1)
+    unclear: Bools = np.any(both[:, None] & ~want.known & (want.stamps > have.stamps), axis=1)
     return Decision(op=op, decided=decided, lost=lost, hold=hold, lost_cells=lost_cells, incomplete=create & ~complete, unclear=unclear)
