@@ -78,7 +78,7 @@ def conversion(have: DataType, want: DataType, *, source: str, target: str) -> C
     pair = _Pair(have=have, want=want, source=source, target=target)
     match have.kind, want.kind:
         case (Kind.OPAQUE, Kind.OPAQUE):
-            return Conversion() if have.name == want.name else pair.impossible(_CAST_TEXT.format(want.name))
+            return Conversion() if have.name == want.name and source == target else pair.impossible(_CAST_TEXT.format(want.name))
         case (_, Kind.OPAQUE):
             return pair.to_opaque()
         case (_, Kind.TEXT):

@@ -242,6 +242,12 @@ def test_types_that_never_fit_say_what_to_write(have: DataType, want: DataType, 
     fitted.fix.format("a.x")
 
 
+def test_types_of_one_name_in_two_databases_are_two_types() -> None:
+    point = of(Kind.OPAQUE, "point")
+    assert isinstance(conversion(point, point, source="mysql", target="postgres"), Impossible)
+    assert conversion(point, point, source="postgres", target="postgres") == Conversion()
+
+
 @pytest.mark.parametrize("length", [None, 10])
 def test_a_warning_goes_with_every_step_that_a_type_makes_necessary(length: int | None) -> None:
     fitted = conversion(text(length), text(9), source="postgres", target="postgres")
