@@ -3,7 +3,8 @@
 Plain dictionaries, no I/O, no speed: it states the rules of observe, resolve, apply, reassert and restart, and tries to break them with random
 histories: writers on both sides, lag, batches of any length, skewed clocks, owners, deletes, crashes.   python agreement_model.py [histories]
 
-A change is never older than what it replaced (`after`): clocks are skewed, and MariaDB's log knows whole seconds only.
+A change is never older than what it replaced (`after`): clocks are skewed, and MariaDB's log knows whole seconds only. Nor is it older than what an older
+write of ours covered on its way (`COVERED`): that value is being restored, and would have the same stamp within one second.
 
 Sides are 0 and 1, the side number is the rank in a stamp. The rule is the identity. Shown: after the writers stop and both logs are read to their
 end, both sides are equal, the ledger believes what is there, and every cell holds the value with the newest stamp, or its owner's newest.
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 
 COLS = ("a", "b", "c")
 Cells = dict[str, tuple[str, int]]                      # column -> (value, stamp); the real ledger keeps a hash in place of the value
+COVERED = 8                                             # added to the stamp of a value that an older write of ours covered; no system has this rank
 Image = dict[str, str] | None                           # a row, or None where it was deleted
 
 
@@ -31,6 +33,7 @@ class Database:
     rows: dict[int, dict[str, str]] = field(default_factory=dict)
     log: list[tuple[int, int, list[tuple[int, Image]]]] = field(default_factory=list)     # (commit time, our batch number or 0, [(key, image)])
     marker: int = 0
+    floor: dict[int, int] = field(default_factory=dict)                 # newest stamp that an older write of ours covered in this row
     stamps: dict[tuple[int, str], int] = field(default_factory=dict)    # what the stamp of each cell must come out as; only the test looks at it
 
     def commit(self, time: int, batch: int, changes: list[tuple[int, Image]]) -> None:
@@ -106,6 +109,8 @@ class Engine:
             entry.seen = seen = State(True, ours.life if ours else after(stamp, seen.life), dict.fromkeys(image, ("", -1)))
         for c, value in image.items():
             if ours and c in ours.cells:
+                if seen.cells[c][1] > ours.cells[c][1]:
+                    seen.life = max(seen.life, seen.cells[c][1] + COVERED)
                 seen.cells[c] = (value, ours.cells[c][1])
             elif value != seen.cells[c][0]:
                 seen.cells[c] = (value, after(stamp, max(seen.cells[c][1], seen.life - 1)))
@@ -155,7 +160,11 @@ class Engine:
             raise Crash                                 # the marker will say: it never happened
         if changes:
             self.sides[target].commit(time, number, changes)
-            self.sides[target].stamps |= carried
+            side = self.sides[target]
+            for (key, c), s in carried.items():
+                if side.stamps.get((key, c), 0) > s:
+                    side.floor[key] = max(side.floor.get(key, 0), side.stamps[key, c])
+            side.stamps |= carried
             if crash == "after":
                 self.save()                             # the marker will say: it happened, the intent is taken over at restart
                 raise Crash
@@ -211,7 +220,8 @@ def application(rng: random.Random, sides: tuple[Database, Database], clock: int
     return key, new, cols
 
 
-def history(seed: int) -> None:
+def history(seed: int, second: int = 1) -> None:
+    """second: how coarse the clock of side 0 is."""
     rng = random.Random(seed)
     owners = {"c": rng.choice((0, 1))} if rng.random() < 0.5 else {}
     start = {k: {c: f"{c}{k}" for c in COLS} for k in range(3)}
@@ -222,12 +232,12 @@ def history(seed: int) -> None:
     for now in range(10, 10 + rng.randint(3, 25)):
         if rng.random() < 0.6:
             side = rng.randint(0, 1)
-            clock = now + (skew if side else 0)
+            clock = now + skew if side else now // second * second
             key, image, cols = application(rng, sides, clock, side, now)
             simple &= image is not None and key in start
             for c in cols:
                 if image is not None:
-                    stamp = sides[side].stamps[key, c] = after(clock * 16 + side, sides[side].stamps.get((key, c), 0))
+                    stamp = sides[side].stamps[key, c] = after(clock * 16 + side, max(sides[side].stamps.get((key, c), 0), sides[side].floor.get(key, 0)))
                     if owners.get(c, side) == side:
                         newest[key, c] = max(newest.get((key, c), (-1, "")), (stamp, image[c]))
             continue

@@ -127,6 +127,31 @@ def test_vectorised_engine_decides_as_the_model(part: int, monkeypatch: pytest.M
     assert Checked.compared > 500
 
 
+def test_sides_agree_where_the_log_of_one_knows_whole_seconds_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value that an older write of ours covered is restored; what replaced the write within the same second is newer than it."""
+    monkeypatch.setattr(model, "Engine", Checked)
+    for seed in [*range(240, 320), *range(930, 960)]:
+        model.history(seed, second=8)
+
+
+def test_a_change_is_newer_than_the_value_that_an_older_write_of_ours_covered() -> None:
+    state = State.unknown(1, 1)
+    second, ours = 1_000 * 16, 900 * 16 + 1
+
+    def event(value: int, stamp: int) -> Events:
+        return Events(row=np.array([0]), op=np.array([UPDATE], dtype=np.uint8), stamp=np.array([stamp]), fence=np.array([1]),
+                      hashes=np.array([[value]], dtype=np.uint64), missing=np.array([[False]]))
+
+    observe(state, event(5, second), None)
+    covered = int(state.stamps[0, 0])
+    written = Ours(known=np.array([True]), life=np.array([0]), mask=np.array([[True]]), hashes=np.array([[6]], dtype=np.uint64),
+                   stamps=np.array([[ours]]), present=np.array([True]))
+    observe(state, event(6, second), written)
+    assert state.stamps[0, 0] == ours
+    observe(state, event(7, second), None)
+    assert state.stamps[0, 0] > covered
+
+
 def test_many_events_of_a_row_in_one_call_equal_one_call_each() -> None:
     rng = random.Random(4)
     for _ in range(200):

@@ -138,7 +138,7 @@ def close(state: Int64s, txns: Int64s, domains: Int64s, seconds: Int, keep: bool
     if commit == 0:
         second = seconds * np.int64(1_000_000)
         commit = now if now < second + 1_000_000 else second + 500_000
-        commit = max(commit, state[PREVIOUS_US])
+        commit = max(commit, state[PREVIOUS_US] + 1)  # two changes of a cell in one second are told apart
     state[PREVIOUS_US] = commit
     if keep or state[SPANS] > state[OPEN_SPAN]:
         n = state[TXNS]
