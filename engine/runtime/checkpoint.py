@@ -67,7 +67,7 @@ class Checkpoint:
         later = {(p.lane.name, key): p.lane.target.system for p in proposals if p.lane.target.system in targets[1:] for key in p.source_keys}
         intent.asks |= {ask: 0 for ask in later if intent.asks.get(ask) is None}
         for target in targets:
-            mine = [p for p in proposals if p.lane.target.system == target and len(p)]
+            mine = [part for p in proposals if p.lane.target.system == target and len(p) for part in p.parts()]
             mine.sort(key=lambda p: self._order[p.lane.target.table.name])
             self.ledger.take_over(self._one_target(intent, mine, source, target, position))
             done = targets.index(target) + 1

@@ -19,7 +19,7 @@ from engine.ledger.ledger import Ledger
 from engine.mapping.evaluator import Evaluator
 from engine.model.batch import INSERT, UPDATE
 from engine.model.hashing import UNKNOWN, hash_column
-from engine.model.state import State
+from engine.model.state import NEVER, State
 from engine.model.types import DataType, Kind
 from engine.resolve.resolver import NOTHING, Decision, Want, resolve
 from engine.runtime.topology import LIFE, Lane, Tracked
@@ -62,7 +62,7 @@ class Touched:
 @dataclass(slots=True)
 class Proposal:
     """What a lane would write. One element per row. source_row: number in `Touched`. decided, hashes, stamps: shape (rows, lane cells).
-    values: the rule's columns."""
+    values: the rule's columns, and those that only a mark writes."""
 
     lane: Lane
     source_row: Rows
@@ -83,6 +83,16 @@ class Proposal:
             self.lane, self.source_row[rows], [self.source_keys[i] for i in rows], [self.target_keys[i] for i in rows], self.op[rows],
             self.decided[rows], self.values.take(pa.array(rows)), self.hashes[rows], self.stamps[rows], self.life[rows],
         )  # fmt: skip
+
+    def parts(self) -> list[Proposal]:
+        """Marked rows apart: an insert must not name columns that only a mark writes, they have the database's default."""
+        own = self.lane.own
+        if own == len(self.lane.cells):
+            return [self]
+        marked = self.decided[:, own:].any(axis=1)
+        rest = self.take(np.flatnonzero(~marked))
+        rest.values = rest.values.select(list(self.lane.rule.columns))
+        return [part for part in (rest, self.take(np.flatnonzero(marked))) if len(part)]
 
 
 @dataclass(slots=True)
@@ -256,6 +266,7 @@ class _Proposing:
     def _mark(self, want: Want, row: int, action: SetCells) -> None:
         """`{ set = ... }` in place of a delete: the target row stays and gets these cells."""
         want.present[row] = True
+        want.stamps[row] = NEVER  # of the other cells nothing is asked
         for name, value in action.set.items():
             c = self.lane.cells.index(name)
             type_ = self.lane.target.type(name)
