@@ -154,7 +154,7 @@ def _copied_key(space: Workspace, i: int) -> tuple[str, ...]:
     columns = []
     for name in rule.key:
         output = direct.get(name)
-        if output is None or output.direct is None or rule.source.column(output.direct).type.kind != output.column.type.kind:
+        if output is None or not output.direct or rule.source.column(output.direct).type.kind != output.column.type.kind:
             return ()
         columns.append(output.direct)
     unique = [set(rule.source.primary_key), *[set(u) for u in rule.source.unique]]

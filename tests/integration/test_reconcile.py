@@ -234,6 +234,13 @@ def test_a_row_outside_one_directions_where_may_differ(pair: Pair) -> None:
     assert {row[2] for row in found(report)} == {"filtered"}
 
 
+def test_differences_under_a_computed_key_are_looked_at_again(pair: Pair) -> None:
+    fill_accounts(pair, 4)
+    pair.sql("crm", "UPDATE accounts SET credit = 99 WHERE id = 2")
+    computed = {**FORTH, "select": TO_ERP.replace("a.id AS ref", "a.id + 0 AS ref")}
+    assert found(pair.reconcile(computed)) == {("forth", "2", "value_drift", ("credit",))}
+
+
 def test_a_value_that_the_other_side_cannot_hold_is_no_drift_of_the_way_back(pair: Pair) -> None:
     fill_accounts(pair, 4)
     pair.sql("crm", "UPDATE accounts SET name = REPEAT('x', 21) WHERE id = 1")
