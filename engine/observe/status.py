@@ -28,7 +28,9 @@ def read_status(settings: Settings) -> dict[str, Any]:
             system["stopped"] = stopped
     for name, rule in rules.items():
         counters = ledger.meta(f"counters {name}") or {}
-        rule |= {key: counters.get(key, 0) for key in ("applied", "conflicts", "equal", "decided_against", "echo", "ignored", "waiting")}
+        # rows = applied + equal + decided_against + echo + ignored + waiting (asked again) + refused (each time; `quarantined` are those that wait now)
+        rule |= {key: counters.get(key, 0) for key in ("rows", "applied", "conflicts", "equal", "decided_against", "echo", "ignored", "waiting")}
+        rule["refused"] = counters.get("quarantined", 0)
         rule["quarantined"] = sum(1 for owner, _ in ledger.quarantine if owner == name)
         rule["held"] = sum(1 for owner, _ in ledger.held if owner == name)
         applied = ledger.meta(f"applied {name}")

@@ -190,6 +190,7 @@ class Pipeline:
             del keys[key]
             what = f"{lane.source.name} or {lane.target.name} is not as its log says, after {ATTEMPTS} looks"
             quarantine(self.proposer, intent, lane, key, "unsettled", what, "")
+            intent.count(lane.name, rows=1)
         touched = self.fetch(lane.source, list(keys), intent, lane.name, keys)
         self._answer([touched], intent, lane.source.system, self._position(lane), only=lane)
 

@@ -131,6 +131,8 @@ class _Proposing:
         gone_rows, gone_keys = self._gone(gone, excluded, set(keys))
         gone_rows, gone_keys = np.concatenate([gone_rows, moved_rows]), gone_keys + moved_keys
         self.actions += ["delete"] * len(moved_keys)
+        # Each of these ends as one of: applied, equal, decided_against, echo, ignored, waiting (asked again), quarantined.
+        self.intent.count(lane.name, rows=int(skip.sum()) + len(present) + len(gone) + len(moved_keys))
         want, have = self._want(rows, keys, values, gone_rows, gone_keys)
         return self._decide(np.concatenate([rows, gone_rows]).astype(np.intp), keys + gone_keys, values, want, have)
 
