@@ -346,3 +346,24 @@ MARIADB_TO_MARIADB = tuple(case(kind, kind, *values, form=form) for kind, form, 
     ("geometry", "bytes", "ST_GeomFromText('POINT(1 2)', 4326)", "ST_GeomFromText('LINESTRING(0 0,1 1)')"),
     ("point", "bytes", "ST_GeomFromText('POINT(-1.5 2)')"),
 ))  # fmt: skip
+
+ROUTES = {
+    "PostgreSQL to MariaDB": POSTGRES_TO_MARIADB,
+    "MariaDB to PostgreSQL": MARIADB_TO_POSTGRES,
+}
+
+
+def pairs(cases: tuple[Case, ...]) -> str:
+    """The pairings as the table of `docs/types.md`."""
+    lines = ["| from | to | set aside, with code |", "|---|---|---|"]
+    for case in cases:
+        into = f"`{case.target}`" if case.to == "{}" else f"`{case.target}`, written `{case.to.format('x')}`"
+        aside: dict[str, list[str]] = {}
+        for literal, code in case.refused.items():
+            aside.setdefault(code, []).append(f"`{literal}`" if len(literal) < 32 else f"`{literal[:12]}...` ({len(literal)} characters)")
+        lines.append(f"| `{case.source}` | {into} | {'; '.join(', '.join(literals) + ' ' + code for code, literals in aside.items())} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print("\n\n".join(f"### {title}\n\n{pairs(cases)}" for title, cases in ROUTES.items()))
