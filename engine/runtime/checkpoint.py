@@ -9,8 +9,9 @@ At the next start the target's marker tells whether an intent that was left over
 """
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import structlog
@@ -20,7 +21,7 @@ from engine.apply.order import by_foreign_keys
 from engine.errors import Transient
 from engine.ledger.intent import Intent
 from engine.ledger.ledger import Ledger
-from engine.model.batch import DELETE, INSERT
+from engine.model.batch import DELETE, INSERT, UPDATE
 from engine.model.hashing import UNKNOWN
 from engine.model.schema import TableName
 from engine.model.state import NEVER, State, Writes
@@ -69,6 +70,7 @@ class Checkpoint:
         for target in targets:
             mine = [part for p in proposals if p.lane.target.system == target and len(p) for part in p.parts()]
             mine.sort(key=lambda p: self._order[p.lane.target.table.name])
+            mine = _one_insert(mine)
             self.ledger.take_over(self._one_target(intent, mine, source, target, position))
             done = targets.index(target) + 1
             intent = Intent(asks={ask: None for ask, system in later.items() if system in targets[done : done + 1]})
@@ -207,6 +209,25 @@ class Checkpoint:
         if key not in keys:
             keys.append(key)
             states += state.pack()
+
+
+def _one_insert(proposals: Sequence[Proposal]) -> list[Proposal]:
+    """Where several rules create the same row, the first inserts it and the others add their cells to it."""
+    tables = Counter(p.lane.target.name for p in proposals)
+    created: dict[str, set[bytes]] = {}
+    done = []
+    for p in proposals:
+        if tables[p.lane.target.name] > 1:
+            there = created.setdefault(p.lane.target.name, set())
+            inserts = np.flatnonzero(p.op == INSERT).tolist()
+            again = [i for i in inserts if p.target_keys[i] in there]
+            if again:
+                op = p.op.copy()
+                op[again] = UPDATE
+                p = replace(p, op=op)
+            there.update(p.target_keys[i] for i in inserts)
+        done.append(p)
+    return done
 
 
 def _write(proposal: Proposal) -> Write:
