@@ -251,7 +251,9 @@ class Ledger:
         """Says which columns of which tables are tracked from now on, and for which rules. What is no longer followed is forgotten: its changes are not seen
         any more, so that it has to be read anew if it comes back. An intent that a crash left has to be dealt with before."""
         for table in set(self.columns) - set(tables):
-            self._forget(table)
+            self.forget(table)
+            self.put_meta(f"columns {table}", None)
+            del self.columns[table]
         known = set(rules)
         with self._reading("meta") as cursor:
             names = [name.decode() for name in cursor.iternext(values=False)] if cursor is not None else []
@@ -261,13 +263,12 @@ class Ledger:
         for table, columns in tables.items():
             self.track(table, columns)
 
-    def _forget(self, table: str) -> None:
+    def forget(self, table: str) -> None:
+        """Drops what is known of the rows of a table, so that the baseline reads it as if for the first time."""
         for name in (f"rows {table}", f"alias {table}"):
             with self._env.begin(write=True, db=(db := self._db(name))) as txn:
                 txn.drop(db, delete=False)
-        self.put_meta(f"columns {table}", None)
         self.put_meta(f"baseline {table}", None)
-        del self.columns[table]
 
     def track(self, table: str, names: tuple[str, ...]) -> None:
         """Keeps entries usable when the tracked columns of a table change: cells follow their column's name, new ones are unknown."""

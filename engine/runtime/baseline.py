@@ -64,8 +64,22 @@ class Baseline:
         self.ledger.sync()
         return True
 
+    def anew(self, lane: Lane) -> None:
+        """Begins with both tables of a rule as if for the first time, because a log has told us all it can (a gap, a TRUNCATE): without history on either
+        side the rule's `baseline` decides what differs. What the logs held until now is contained in the rows that are read after this."""
+        for tracked in (lane.source, lane.target):
+            if tracked.captured:
+                self.ledger.put_meta(f"contained {tracked.name}", self.readers[tracked.system].end().order)
+            self.ledger.forget(tracked.name)
+            self.ledger.put_meta(f"truncated {tracked.name}", None)
+            for other in self.topology.lanes.values():
+                if tracked.name in (other.source.name, other.target.name):
+                    self.ledger.put_meta(f"asked {other.name}", None)
+
     def again(self, lane: Lane) -> None:
         """Marks a rule and its tables to be read again."""
+        if any(self.ledger.meta(f"truncated {tracked.name}") for tracked in (lane.source, lane.target)):
+            self.anew(lane)
         for tracked in (lane.source, lane.target):
             self.ledger.put_meta(f"baseline {tracked.name}", None)
         self.ledger.put_meta(f"asked {lane.name}", None)

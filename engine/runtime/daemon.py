@@ -6,7 +6,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
@@ -14,7 +14,8 @@ import pyarrow as pa
 import structlog
 
 from engine.capture.tail import Tail
-from engine.errors import SynclineError, Transient
+from engine.errors import SynclineError, Terminal, Transient
+from engine.ledger.intent import Intent, Progress
 from engine.ledger.ledger import Ledger, lock
 from engine.mapping.evaluator import Evaluator
 from engine.model.batch import Batch
@@ -57,7 +58,9 @@ def resync(settings: Settings, rule: str) -> None:
         stack.enter_context(_signals(stop))
         stack.enter_context(_stop_is_no_failure())
         engine = stack.enter_context(started(settings, stop, PATIENCE_SECONDS))
-        engine.baseline.again(engine.topology.lanes[rule])
+        lane = engine.topology.lanes[rule]
+        engine.bridge_gaps(lane.direction)
+        engine.baseline.again(lane)
         engine.follow(until_idle=True)
 
 
@@ -79,6 +82,23 @@ class Engine:
     """System -> commit time (seconds since 1970) of what is being carried over, 0 when nothing is."""
     _dependants_asked: float = 0.0
     _last_chance: bool = False
+
+    def bridge_gaps(self, systems: Sequence[str]) -> None:
+        """Where the log of a system cannot be read on from our position (purged, slot gone), it is read from its end; all rules of that system begin anew."""
+        for system in [system for system in systems if system in self.sources]:
+            source, watched = self.sources[system], self.topology.watched(system)
+            try:
+                source.open(watched, position_of(self.ledger, system))
+            except Terminal as error:
+                log.warning("the log is read from its end, and all rules of the system begin anew", system=system, error=error)
+                position = source.prepare(watched)
+                for lane in self.topology.lanes.values():
+                    if system in lane.direction:
+                        self.baseline.anew(lane)
+                lost = [(other, system, self.ledger.batch(other, system)) for other in self.topology.ranks]
+                self.ledger.take_over(Intent(progress={system: Progress(position.text, position.order)}, echoed=lost))
+            finally:
+                source.close()
 
     def follow(self, until_idle: bool) -> None:
         """First start if it is due, then the logs."""

@@ -49,17 +49,22 @@ class Pipeline:
 
     def process(self, batch: Batch) -> None:
         """A batch of a system's log through all rules that read it. Transactions that are done already (after a restart) are left out."""
+        orders = batch.transactions.order
         for truncate in batch.truncates:
+            if orders[truncate.txn] <= self._contained(str(truncate.table)):
+                continue
+            self.ledger.put_meta(f"truncated {truncate.table}", True)
             raise Terminal(
                 "the table was emptied by TRUNCATE, which is not replicated",
                 where=str(truncate.table),
                 fix="delete the rows of the other side yourself or restore these, then `syncline resync` the rules that read the table",
             )
         progress = self._progress(batch.system)
-        orders = batch.transactions.order
         low = int(np.searchsorted(orders, progress.done, side="right")) if progress.done >= 0 else 0
         parts = [
-            arrivals(batch, changes, self.topology.tracked[str(changes.table.name)], self.ledger)
+            arrivals(batch, changes, self.topology.tracked[str(changes.table.name)], self.ledger).part(
+                int(np.searchsorted(orders, self._contained(str(changes.table.name)), side="right")), len(orders)
+            )
             for changes in batch.changes
             if len(changes)
         ]
@@ -75,6 +80,10 @@ class Pipeline:
             if high:
                 self._committed_us[batch.system] = int(batch.transactions.commit_us[high - 1])
             low = high
+
+    def _contained(self, table: str) -> int:
+        """Up to where in the log the rows hold everything that were read when the table was begun anew; -1 otherwise."""
+        return int(self.ledger.meta(f"contained {table}") or -1)
 
     def _segment(self, batch: Batch, parts: Sequence[Arrivals], txns: range, reached: Progress, *, last: bool) -> None:
         intent = Intent(progress={batch.system: reached})

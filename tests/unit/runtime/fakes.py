@@ -17,7 +17,7 @@ from engine.errors import Poison
 from engine.ledger.ledger import Ledger
 from engine.mapping.compiler import compile_rule
 from engine.mapping.evaluator import Evaluator
-from engine.model.batch import DELETE, INSERT, UPDATE, Batch, Changes, Chunk, Position, Transactions
+from engine.model.batch import DELETE, INSERT, UPDATE, Batch, Changes, Chunk, Position, Transactions, Truncate
 from engine.model.schema import Column, ForeignKey, Table, TableName
 from engine.model.types import DataType, Kind
 from engine.model.write import NO_ROW, ROW_EXISTS, WROTE, Marker, Outcome, Write
@@ -30,6 +30,7 @@ from engine.runtime.proposal import Proposer
 from engine.runtime.topology import Topology, build
 from engine.settings import RuleSettings, Settings, SystemSettings
 
+TRUNCATE = 9
 TEXT = DataType(kind=Kind.TEXT, name="text")
 Row = dict[str, str | None]
 Key = tuple[str | None, ...]
@@ -106,6 +107,10 @@ class Database:
     def remove(self, name: str, *key: str, us: int | None = None) -> None:
         self.commit([(name, self.rows[name][key], None)], us=us)
 
+    def truncate(self, name: str) -> None:
+        self.rows[name].clear()
+        self.log.append(Commit(len(self.log) + 1, self.now(), "", 0, [(name, TRUNCATE, None, None)]))
+
     # --- Source
 
     def batch(self, watched: Sequence[Watched], after: int, upto: int, system: str, rule_set: str = "x") -> Batch:
@@ -114,7 +119,7 @@ class Database:
         origins = tuple(sorted({c.origin for c in commits if c.origin}))
         changes = []
         for watch in watched:
-            found = [(i, op, old, new) for i, c in enumerate(commits) for name, op, old, new in c.changes if name == watch.table.name.table]
+            found = [(i, op, old, new) for i, c in enumerate(commits) for name, op, old, new in c.changes if name == watch.table.name.table and op != TRUNCATE]
             if found:
                 changes.append(self._changes(watch, found))
         transactions = Transactions(
@@ -125,7 +130,10 @@ class Database:
             batch=np.array([c.batch for c in commits], dtype=np.int64),
             origins=origins,
         )
-        return Batch(system=system, high=Position(str(upto), upto), transactions=transactions, changes=tuple(changes))
+        emptied = tuple(
+            Truncate(table=self.tables[c.changes[0][0]].name, seq=0, txn=i) for i, c in enumerate(commits) if c.changes and c.changes[0][1] == TRUNCATE
+        )
+        return Batch(system=system, high=Position(str(upto), upto), transactions=transactions, changes=tuple(changes), truncates=emptied)
 
     def _changes(self, watch: Watched, found: list[tuple[int, int, Row | None, Row | None]]) -> Changes:
         events: list[tuple[int, int, Row, set[str]]] = []

@@ -104,3 +104,35 @@ def test_the_pause_before_another_attempt_has_a_bound_however_long_a_database_is
     stop = Stop()
     daemon._waiter(stop, None)("erp", attempt, Transient("away"))
     assert 0 < stop.waited <= daemon.LONGEST_PAUSE
+
+
+def test_a_gap_in_the_log_is_bridged_by_resync(tmp_path: Path) -> None:
+    world = fakes.pair(tmp_path)
+    crm, erp = world.databases["crm"], world.databases["erp"]
+    for key in ("1", "2", "3"):
+        crm.put("account", id=key, a="x")
+    world.settle()
+    erp.put("customer", id="3", a="from erp")
+    world.step("erp")  # its echo will not be seen
+    crm.put("account", id="1", a="in the gap")
+    crm.remove("account", "2")
+    crm.put("account", id="4", a="also")
+
+    class Gone:
+        def open(self, _watched: Any, position: Any) -> None:
+            if position.order < len(crm.log):
+                raise Terminal("the log is purged")
+
+        def prepare(self, _watched: Any) -> Any:
+            return crm.end()
+
+        def close(self) -> None: ...
+
+    engine = engine_of(world)
+    engine.sources = {"crm": Gone()}  # type: ignore[dict-item]
+    engine.bridge_gaps(("crm", "erp"))
+    world.first_read()
+    world.settle()
+    assert world.rows("crm", "account") == world.rows("erp", "customer")
+    assert [row[:2] for row in world.rows("erp", "customer")] == [("1", "in the gap"), ("2", "x"), ("3", "from erp"), ("4", "also")]
+    assert not world.ledger.quarantine

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import Transient
+from engine.errors import Terminal, Transient
 from tests.unit.runtime import fakes
 
 
@@ -384,3 +384,30 @@ def test_a_database_that_is_away_during_the_first_read_is_waited_for(tmp_path: P
     crm.fault = fault
     world.first_read()
     assert world.rows("erp", "customer") == [("1", "x", None)]
+
+
+def test_a_truncate_stops_the_direction_until_a_resync_which_begins_anew(tmp_path: Path) -> None:
+    world = fakes.pair(tmp_path)
+    crm, erp = world.databases["crm"], world.databases["erp"]
+    for key in ("1", "2"):
+        crm.put("account", id=key, a="x")
+    world.settle()
+    crm.put("account", id="1", a="before")
+    crm.truncate("account")
+    crm.put("account", id="2", a="after")
+    for _ in range(2):
+        with pytest.raises(Terminal, match="TRUNCATE"):
+            world.step("crm")
+        world.restart()
+    world.baseline.again(world.topology.lanes["to_erp"])
+    world.first_read()
+    world.settle()
+    assert world.rows("crm", "account") == world.rows("erp", "customer") == [("1", "x", None), ("2", "after", None)]
+    erp.put("customer", id="1", a="goes on")
+    crm.put("account", id="2", a="as ever")
+    world.settle()
+    assert world.rows("crm", "account") == world.rows("erp", "customer") == [("1", "goes on", None), ("2", "as ever", None)]
+    assert not world.ledger.quarantine
+    crm.truncate("account")
+    with pytest.raises(Terminal, match="TRUNCATE"):
+        world.step("crm")

@@ -1,0 +1,80 @@
+"""After what the log cannot tell (TRUNCATE, a log that is gone) `resync` begins anew, and both sides agree."""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.errors import Terminal
+from engine.runtime import daemon
+from engine.throwaway.servers import MariaDBServer, PostgresServer
+from tests.pair import Pair
+
+RULES = """
+[[rules]]
+name = "to_erp"
+select = "SELECT a.ref AS ref, a.name AS name FROM crm.account AS a"
+into = "erp.customer"
+key = ["ref"]
+baseline = "source"
+[[rules]]
+name = "to_crm"
+select = "SELECT c.ref AS ref, c.name AS name FROM erp.customer AS c"
+into = "crm.account"
+key = ["ref"]
+baseline = "target"
+"""
+
+
+@pytest.fixture
+def pair(postgres15: PostgresServer, mariadb: MariaDBServer, tmp_path: Path) -> Iterator[Pair]:
+    made = Pair(tmp_path, mariadb.database(), postgres15.database(), RULES)
+    made.crm.run("CREATE TABLE account (ref varchar(20) PRIMARY KEY, name varchar(80)) DEFAULT CHARSET utf8mb4")
+    made.erp.run("CREATE TABLE customer (ref varchar(20) PRIMARY KEY, name varchar(80))")
+    made.crm.run("INSERT INTO account VALUES ('1', 'one'), ('2', 'two')")
+    made.settle()
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize(("side", "table"), [("crm", "account"), ("erp", "customer")])
+def test_truncate_stops_the_direction_and_resync_fills_the_table_again(pair: Pair, side: str, table: str) -> None:
+    emptied = getattr(pair, side)
+    emptied.run(f"TRUNCATE {table}")
+    emptied.run(f"INSERT INTO {table} VALUES ('3', 'after')")
+    for _ in range(2):
+        with pytest.raises(Terminal, match="TRUNCATE"):
+            pair.settle()
+    daemon.resync(pair.settings, "to_erp")
+    assert pair.erp.run("SELECT count(*) FROM customer") == [(3,)]
+    pair.agree()
+    pair.crm.run("UPDATE account SET name = 'crm goes on' WHERE ref = '1'")
+    pair.erp.run("UPDATE customer SET name = 'erp goes on' WHERE ref = '2'")
+    pair.settle()
+    assert pair.crm.run("SELECT name FROM account ORDER BY ref") == [("crm goes on",), ("erp goes on",), ("after",)]
+    pair.agree()
+    assert pair.quarantine() == []
+
+
+def test_a_slot_that_was_dropped_is_made_again_by_resync(pair: Pair) -> None:
+    pair.erp.run("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()")
+    pair.erp.run("UPDATE customer SET name = 'in the gap' WHERE ref = '1'")
+    pair.crm.run("INSERT INTO account VALUES ('4', 'new')")
+    with pytest.raises(Terminal):
+        pair.settle()
+    daemon.resync(pair.settings, "to_crm")
+    pair.agree()
+    assert pair.erp.run("SELECT count(*) FROM customer") == [(3,)]
+    pair.erp.run("UPDATE customer SET name = 'goes on' WHERE ref = '2'")
+    pair.settle()
+    assert pair.crm.run("SELECT name FROM account WHERE ref = '2'") == [("goes on",)]
+    pair.agree()
+
+
+def test_a_resync_of_a_healthy_pair_writes_nothing(pair: Pair) -> None:
+    marker = "SELECT source, batch FROM syncline_checkpoint"
+    before = pair.crm.run(marker), pair.erp.run(marker)
+    daemon.resync(pair.settings, "to_erp")
+    assert (pair.crm.run(marker), pair.erp.run(marker)) == before
+    pair.agree()
