@@ -22,7 +22,7 @@ _SLICE = 256 << 10
 _REFUSED = frozenset((1148, 2068, 3948, 4166))
 _HARMLESS = frozenset((1592,))
 """A statement that is unsafe for statement-based logging: says nothing of its rows."""
-_TRUNCATED, _TOO_LONG, _OUT_OF_RANGE = 1265, 1406, 1264
+_TRUNCATED, _TOO_LONG, _OUT_OF_RANGE, _WRONG = 1265, 1406, 1264, 1292
 _LONGER = ("too_long", "a value is longer than its column", "widen the column, or shorten the value in the rule")
 _CUT = {
     Kind.TEXT: _LONGER,
@@ -77,6 +77,8 @@ def refused(said: Sequence[tuple[int, str]], columns: Mapping[str, Column], firs
         return Poison(what, reason=reason, rows=rows, where=where, fix=fix)
     if number == _TOO_LONG and column is not None and column.type.kind not in (Kind.TEXT, Kind.JSON, Kind.BYTES):
         number = _OUT_OF_RANGE  # a BIT
+    if number == _WRONG and column is not None and column.type.kind in (Kind.DATE, Kind.DATETIME, Kind.INSTANT):
+        number = _OUT_OF_RANGE  # its form has been looked at before: a time that TIMESTAMP does not reach
     meant = named(number, message, "")
     return Poison(meant.what, reason=meant.reason if isinstance(meant, Poison) else "other", rows=rows, where=where, fix=meant.fix)
 
