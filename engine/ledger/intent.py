@@ -19,11 +19,13 @@ RowKey = tuple[str, bytes]
 
 @dataclass(slots=True)
 class Progress:
-    """How far a system's log is done: resume after `text`, and of what comes then leave out transactions up to `done`."""
+    """How far a system's log is done: resume after `text`, and of what comes then leave out transactions up to `done`. us: the last commit time that was
+    given to a transaction, see `Pipeline.process`."""
 
     text: str
     order: int
     done: int = -1
+    us: int = 0
 
 
 @dataclass(slots=True)
@@ -71,7 +73,7 @@ class Intent:
     def pack(self) -> bytes:
         fields: dict[str, Any] = {
             "batches": [[*k, v] for k, v in self.batches.items()],
-            "progress": {s: [p.text, p.order, p.done] for s, p in self.progress.items()},
+            "progress": {s: [p.text, p.order, p.done, p.us] for s, p in self.progress.items()},
             "echoed": [list(e) for e in self.echoed],
             "asks": _listed(self.asks),
             "quarantined": _listed(self.quarantined),

@@ -192,7 +192,7 @@ class Ledger:
 
     def _put_meta(self, txn: Any, intent: Intent) -> None:
         meta = self._db("meta")
-        values: dict[str, Any] = {f"progress {s}": [p.text, p.order, p.done] for s, p in intent.progress.items()}
+        values: dict[str, Any] = {f"progress {s}": [p.text, p.order, p.done, p.us] for s, p in intent.progress.items()}
         values |= {f"batch {s} {t}": n for (s, t), n in intent.batches.items()}
         for rule, added in intent.counters.items():
             raw = txn.get(f"counters {rule}".encode(), db=meta)

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Container, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from engine.runtime.topology import Lane, Topology, Tracked
 
 ASKED_AT_ONCE = 5_000
 TOGETHER_SECONDS = 0.03
+CLOCK_SET_BACK_US = 5_000_000
 ATTEMPTS = 14
 """How often a key is asked again, with growing pauses (about two minutes in all), before a person has to look at it; longer while a log is far behind."""
 BEHIND_SECONDS = 60
@@ -61,6 +62,7 @@ class Pipeline:
             )
         progress = self._progress(batch.system)
         low = int(np.searchsorted(orders, progress.done, side="right")) if progress.done >= 0 else 0
+        batch = _rising(batch, low, progress.us)
         parts = [
             arrivals(batch, changes, self.topology.tracked[str(changes.table.name)], self.ledger).part(
                 int(np.searchsorted(orders, self._contained(str(changes.table.name)), side="right")), len(orders)
@@ -74,7 +76,10 @@ class Pipeline:
             last = high == len(orders)
             # After a restart a batch may end before the place that is done already.
             done = progress.done if progress.done > batch.high.order else -1
-            reached = Progress(batch.high.text, batch.high.order, done) if last else Progress(progress.text, progress.order, int(orders[high - 1]))
+            us = int(batch.transactions.commit_us[high - 1]) if high > low else progress.us
+            reached = Progress(batch.high.text, batch.high.order, done, us)
+            if not last:
+                reached = Progress(progress.text, progress.order, int(orders[high - 1]), us)
             self._segment(batch, [part.part(low, high) for part in parts], range(low, high), reached, last=last)
             self._reached[batch.system] = reached
             if high:
@@ -292,6 +297,20 @@ class Pipeline:
             for lane in ([only] if only is not None else self.topology.lanes_from(rows.tracked.name))
         ]
         self.checkpoint.carry_out(intent, proposals, system, position)
+
+
+def _rising(batch: Batch, low: int, before: int) -> Batch:
+    """The batch with commit times that rise from transaction to transaction, from number `low` on and after `before`: log order is commit order, and no two
+    changes of a system may have one stamp (MariaDB's log knows whole seconds; numbering them anew after a restart would give a time twice). A clock that
+    was set back by more than `CLOCK_SET_BACK_US` is believed."""
+    given = batch.transactions.commit_us[low:]
+    if len(given) == 0:
+        return batch
+    start = before if before - int(given[0]) < CLOCK_SET_BACK_US else 0
+    steps = np.arange(len(given))
+    rising = np.maximum.accumulate(np.maximum(given, start + 1) - steps) + steps
+    commit_us = np.concatenate([batch.transactions.commit_us[:low], rising])
+    return replace(batch, transactions=replace(batch.transactions, commit_us=commit_us))
 
 
 def _echoes(batch: Batch, txns: range) -> list[tuple[str, str, int]]:
