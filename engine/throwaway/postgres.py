@@ -112,7 +112,8 @@ class PostgresServer(Server):
             status = (self.data / "postmaster.pid").read_text().splitlines()
         except OSError:
             return False
-        return len(status) >= 8 and status[7].strip() == "ready"
+        # The file of a server that was killed stays behind, and says ready until the new one writes its own.
+        return len(status) >= 8 and status[7].strip() == "ready" and status[0].strip() == str(self.pid)
 
     def url(self, database: str, *, user: str | None = None, password: str | None = None) -> str:
         who = (user or "postgres") + (f":{password}" if password else "")

@@ -647,8 +647,6 @@ def test_a_session_with_a_false_clock_does_not_reach_the_future(log: Log) -> Non
     assert (commits < now + 60_000_000).all() and (np.diff(commits) >= 0).all()
 
 
-
-
 @pytest.mark.usefixtures("mariadb")
 def test_the_log_is_read_over_tls() -> None:
     with tempfile.TemporaryDirectory() as name:

@@ -458,7 +458,7 @@ def test_a_role_that_may_not_write_by_default_or_times_out_early_still_works(pla
 
 def test_missing_rights_are_terminal_with_the_grant(place: Place) -> None:
     table = place.table("t", "id int PRIMARY KEY, v text")
-    sink = connect("erp", place.login("powerless"), {}).sink("rules")
+    sink = connect("erp", place.login("sink_powerless"), {}).sink("rules")
     place.sinks.append(sink)
     with pytest.raises(Terminal) as refused:
         sink.prepare()
@@ -467,7 +467,7 @@ def test_missing_rights_are_terminal_with_the_grant(place: Place) -> None:
     sink.prepare()
     with pytest.raises(Terminal, match="permission denied"):
         sink.begin(MARKER)
-    place.execute("GRANT SELECT, INSERT, UPDATE ON syncline_checkpoint TO powerless")
+    place.execute("GRANT SELECT, INSERT, UPDATE ON syncline_checkpoint TO sink_powerless")
     sink.begin(MARKER)
     with pytest.raises(Terminal, match="permission denied for table t"):
         sink.write(write(table, ("id",), ("id", "v"), [(INSERT, ("1", "a"))]))
