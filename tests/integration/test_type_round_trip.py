@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from engine.throwaway.servers import MariaDBServer, PostgresServer
 from engine.throwaway.servers import mariadb as start_mariadb
 from tests import type_cases
@@ -157,8 +159,8 @@ def test_mariadb_to_mariadb(mariadb: MariaDBServer, tmp_path: Path) -> None:
     travel(tmp_path, mariadb.database(), mariadb.database(), type_cases.MARIADB_TO_MARIADB)
 
 
-def test_times_to_and_from_a_mariadb_without_load_data_and_whole_rows(postgres15: PostgresServer, mariadb: MariaDBServer, tmp_path: Path) -> None:
-    """`mariadb`: so that a machine without it skips this test too."""
+@pytest.mark.usefixtures("mariadb")  # a machine without it skips this too
+def test_times_to_and_from_a_mariadb_without_load_data_and_whole_rows(postgres15: PostgresServer, tmp_path: Path) -> None:
     times = tuple(case for case in type_cases.POSTGRES_TO_MARIADB if case.target.startswith(("date", "time")))
     with start_mariadb({"local_infile": 0, "binlog_row_image": "MINIMAL"}) as server:
         travel(tmp_path, postgres15.database(), server.database(), times)
