@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from engine.errors import ConfigError, SynclineError
 
@@ -64,6 +65,24 @@ def print_json(document: object) -> None:
     click.echo(json.dumps(document, ensure_ascii=False, indent=2, default=str))
 
 
+def _nearest_config(ctx: click.Context, param: click.Parameter, value: Path) -> Path:
+    """What was given to the command itself, else to the group it stands in, else the environment's or the default."""
+    if ctx.get_parameter_source(param.name or "") == ParameterSource.COMMANDLINE:
+        return value
+    above = ctx.parent
+    while above is not None:
+        given: Path | None = above.params.get("config")
+        if given is not None:
+            return given
+        above = above.parent
+    return value
+
+
+def group_config_option(function: F) -> F:
+    """-c/--config before the command's name, as parameter `config`; None when it is not given."""
+    return click.option("-c", "--config", type=click.Path(path_type=Path), metavar="FILE", help="The configuration file.")(function)
+
+
 def config_option(function: F) -> F:
     """-c/--config, as parameter `config`."""
     option = click.option(
@@ -75,6 +94,7 @@ def config_option(function: F) -> F:
         show_default="$SYNCLINE_CONFIG or syncline.toml",
         metavar="FILE",
         help="The configuration file.",
+        callback=_nearest_config,
     )
     return option(function)
 

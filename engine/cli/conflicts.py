@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
-from engine.cli.command import FOUND, Command, config_option, json_option, print_json, table, told
+from engine.cli.command import FOUND, Command, config_option, group_config_option, json_option, print_json, table, told
 
 
 @click.group("conflicts")
-def command() -> None:
+@group_config_option
+def command(config: Path | None) -> None:
     """What was decided, and what waits for a person."""
 
 

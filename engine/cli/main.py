@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from pathlib import Path
 
 import click
+
+from engine.cli.command import group_config_option
 
 COMMANDS = {
     "check": "engine.cli.check",
@@ -37,7 +40,8 @@ class Commands(click.Group):
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="syncline", message="syncline %(version)s")
-def main() -> None:
+@group_config_option
+def main(config: Path | None) -> None:
     """Keeps a CRM and an ERP database in agreement, both ways.
 
     Exit codes: 0 good, 1 found what it looks for (problems, differences, rows set aside), 2 usage or configuration, 4 failed.
