@@ -67,6 +67,8 @@ class Checkpoint:
         # Each target has a checkpoint of its own. What the later ones are to get stands among the asks until then: a crash in between loses nothing.
         later = {(p.lane.name, key): p.lane.target.system for p in proposals if p.lane.target.system in targets[1:] for key in p.source_keys}
         intent.asks |= {ask: 0 for ask in later if intent.asks.get(ask) is None}
+        for rule, _ in later:
+            intent.count(rule, waiting=1)
         for target in targets:
             mine = [part for p in proposals if p.lane.target.system == target and len(p) for part in p.parts()]
             mine.sort(key=lambda p: self._order[p.lane.target.table.name])
@@ -74,6 +76,8 @@ class Checkpoint:
             self.ledger.take_over(self._one_target(intent, mine, source, target, position))
             done = targets.index(target) + 1
             intent = Intent(asks={ask: None for ask, system in later.items() if system in targets[done : done + 1]})
+            for rule, _ in intent.asks:
+                intent.count(rule, rows=1)
         if not targets:
             self.ledger.take_over(intent)
 

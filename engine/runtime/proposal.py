@@ -21,6 +21,7 @@ from engine.model.batch import INSERT, UPDATE
 from engine.model.hashing import UNKNOWN, hash_column
 from engine.model.state import NEVER, State
 from engine.model.types import DataType, Kind
+from engine.resolve.policies import REGISTRY, Policy
 from engine.resolve.resolver import NOTHING, Decision, Want, resolve
 from engine.runtime.topology import LIFE, Lane, Tracked
 from engine.settings.model import Action, SetCells
@@ -294,7 +295,7 @@ class _Proposing:
 
     def _decide(self, rows: Rows, keys: list[bytes], values: pa.Table, want: Want, have: State) -> Proposal:
         lane = self.lane
-        decision = resolve(want, have, lane.policies, empty=lane.empty, tie=self.tie)
+        decision = resolve(want, have, self._policies(), empty=lane.empty, tie=self.tie)
         decision.decided[decision.op == INSERT, lane.own :] = False
         if decision.hold.any() and self.agrees is not None:
             self._agree(rows, keys, decision)
@@ -324,6 +325,15 @@ class _Proposing:
             lane, rows, [self.touched.keys[i] for i in rows], keys, decision.op, decision.decided, values, want.hashes, want.stamps, life
         )
         return everything if len(chosen) == len(rows) else everything.take(chosen)
+
+    def _policies(self) -> tuple[Policy, ...]:
+        """Where nobody tells us of changes in the target, what stands there is what we wrote: a value that its owner restored in the source is older, and
+        right all the same."""
+        lane = self.lane
+        if self.tie is not None or lane.target.captured or lane.settings.baseline == "newest":
+            return lane.policies
+        right = REGISTRY["source_wins"]
+        return tuple(right if name == "last_writer_wins" else given for name, given in zip(lane.policy_names, lane.policies, strict=True))
 
     def _gone_values(self, keys: list[bytes]) -> pa.Table:
         """Values of rows to delete: their key; of rows to mark, the cells that are set."""

@@ -411,3 +411,30 @@ def test_a_truncate_stops_the_direction_until_a_resync_which_begins_anew(tmp_pat
     crm.truncate("account")
     with pytest.raises(Terminal, match="TRUNCATE"):
         world.step("crm")
+
+
+def test_a_value_that_its_owner_restored_reaches_a_third_system_too(tmp_path: Path) -> None:
+    columns = ("id", "a")
+    databases = {
+        "crm": fakes.Database("crm", {"account": fakes.table("crm", "account", columns)}),
+        "erp": fakes.Database("erp", {"customer": fakes.table("erp", "customer", columns)}),
+        "shop": fakes.Database("shop", {"buyer": fakes.table("shop", "buyer", columns)}),
+    }
+    forth = {"statement": "SELECT t.id AS id, t.a AS a FROM crm.account AS t", "key": ("id",)}
+    back = {"statement": "SELECT t.id AS id, t.a AS a FROM erp.customer AS t", "key": ("id",), "baseline": "target"}
+    rules = [
+        {"name": "to_erp", "into": ("erp", "s", "customer"), "owners": {"a": "erp"}, **forth},
+        {"name": "to_crm", "into": ("crm", "s", "account"), "owners": {"a": "erp"}, **back},
+        {"name": "to_shop", "into": ("shop", "s", "buyer"), **forth},
+    ]
+    world = fakes.World(tmp_path, databases, rules, uncaptured=frozenset({"shop"}))
+    world.first_read()
+    databases["erp"].put("customer", id="1", a="owner's")
+    world.settle()
+    databases["crm"].put("account", id="1", a="not the owner's")
+    world.settle()
+    assert [world.rows(s, n) for s, n in (("crm", "account"), ("erp", "customer"), ("shop", "buyer"))] == [[("1", "owner's")]] * 3
+    for rule in ("to_erp", "to_crm", "to_shop"):
+        counters = dict(world.counters(rule))
+        counters.pop("conflicts", None)
+        assert counters.pop("rows") == sum(counters.values())
