@@ -66,7 +66,8 @@ class Checkpoint:
         targets = sorted({p.lane.target.system for p in proposals if len(p)})
         # Each target has a checkpoint of its own. What the later ones are to get stands among the asks until then: a crash in between loses nothing.
         later = {(p.lane.name, key): p.lane.target.system for p in proposals if p.lane.target.system in targets[1:] for key in p.source_keys}
-        intent.asks |= {ask: 0 for ask in later if intent.asks.get(ask) is None}
+        kept = {ask for ask in later if intent.asks.get(ask) is not None}  # asked again anyhow, after what is written now
+        intent.asks |= {ask: 0 for ask in later if ask not in kept}
         for rule, _ in later:
             intent.count(rule, waiting=1)
         for target in targets:
@@ -75,8 +76,9 @@ class Checkpoint:
             mine = _one_insert(mine)
             self.ledger.take_over(self._one_target(intent, mine, source, target, position))
             done = targets.index(target) + 1
-            intent = Intent(asks={ask: None for ask, system in later.items() if system in targets[done : done + 1]})
-            for rule, _ in intent.asks:
+            now = [ask for ask, system in later.items() if system in targets[done : done + 1]]
+            intent = Intent(asks={ask: None for ask in now if ask not in kept})
+            for rule, _ in now:
                 intent.count(rule, rows=1)
         if not targets:
             self.ledger.take_over(intent)

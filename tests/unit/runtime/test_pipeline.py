@@ -438,3 +438,25 @@ def test_a_value_that_its_owner_restored_reaches_a_third_system_too(tmp_path: Pa
         counters = dict(world.counters(rule))
         counters.pop("conflicts", None)
         assert counters.pop("rows") == sum(counters.values())
+
+
+def test_a_value_that_the_last_event_leaves_out_reaches_the_second_target_too(tmp_path: Path) -> None:
+    columns = ("id", "a", "b")
+    databases = {
+        "crm": fakes.Database("crm", {"account": fakes.table("crm", "account", columns)}, toast=frozenset({"b"})),
+        "erp": fakes.Database("erp", {"customer": fakes.table("erp", "customer", columns)}),
+        "shop": fakes.Database("shop", {"buyer": fakes.table("shop", "buyer", columns)}),
+    }
+    rules = [
+        {"name": f"to_{s}", "statement": "SELECT t.id AS id, t.a AS a, t.b AS b FROM crm.account AS t", "into": (s, "s", n), "key": ("id",)}
+        for s, n in (("erp", "customer"), ("shop", "buyer"))
+    ]
+    world = fakes.World(tmp_path, databases, rules)
+    world.first_read()
+    crm = world.databases["crm"]
+    crm.put("account", id="1", a="x", b="old")
+    world.settle()
+    crm.put("account", id="1", b="new")
+    crm.put("account", id="1", a="y")
+    world.settle()
+    assert world.rows("erp", "customer") == world.rows("shop", "buyer") == [("1", "y", "new")]
