@@ -12,7 +12,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import lmdb
 import numpy as np
@@ -21,12 +21,13 @@ from engine.errors import Terminal
 from engine.ledger import frame
 from engine.ledger.intent import Intent, Progress, RowKey
 from engine.ledger.pending import Pending
-from engine.ledger.unmap import Unmap
+from engine.ledger.unmap import KEYS, Unmap
 from engine.model.state import State
 
 MAP_SIZE = 1 << 40
 FORMAT = 1
 CONFLICTS_KEPT = 100_000
+Item = TypeVar("Item")
 
 
 class Ledger:
@@ -156,7 +157,9 @@ class Ledger:
         with self._env.begin(write=True) as txn:
             for table, (keys, states) in intent.rows.items():
                 with txn.cursor(self._db(f"rows {table}")) as cursor:
-                    cursor.putmulti(sorted(zip(keys, states, strict=True)))
+                    for some in _lots(sorted(zip(keys, states, strict=True))):
+                        cursor.putmulti(some)
+                        self._unmap.touched(len(some))
             pairings: list[tuple[str, Mapping[str, Mapping[bytes, bytes | None]]]] = [("alias", intent.aliases), ("links", intent.links)]
             for name, changes in pairings:
                 for table, pairs in changes.items():
@@ -177,7 +180,6 @@ class Ledger:
             self._put_meta(txn, intent)
             txn.delete(b"intent", db=self._db("intent"))
         self._remember(intent)
-        self._unmap.now_and_then()
 
     def sync(self) -> None:
         """Makes everything taken over so far durable on disk."""
@@ -329,7 +331,10 @@ class Ledger:
         with self._reading(name) as cursor:
             if cursor is None:
                 return [None] * len(keys)
-            found = dict(cursor.getmulti(sorted(keys)))
+            found = {}
+            for some in _lots(sorted(keys)):
+                found.update(cursor.getmulti(some))
+                self._unmap.touched(len(some))
         return list(map(found.get, keys)) if found else [None] * len(keys)
 
 
@@ -345,6 +350,11 @@ class _Reading:
     def __exit__(self, *_: object) -> None:
         if self._txn is not None:
             self._txn.abort()
+
+
+def _lots(items: list[Item]) -> Iterator[list[Item]]:
+    for start in range(0, len(items), KEYS):
+        yield items[start : start + KEYS]
 
 
 def _put_or_delete(txn: Any, db: Any, key: bytes, value: bytes | None) -> None:

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import ctypes
 import sys
-import time
 from pathlib import Path
 
 _DONTNEED = 4
 _SMALL = 32 << 20
-_SECONDS = 0.2
+KEYS = 1_000
+"""So many keys, in their order, are read or written between two calls: each may map the pages around it, 64 kB and more."""
 
 
 class Unmap:
@@ -20,17 +20,18 @@ class Unmap:
     def __init__(self, file: Path) -> None:
         self._file = file
         self._low: int | None = None
-        self._last = 0.0
+        self._touched = 0
         if sys.platform.startswith("linux"):
             self._madvise = ctypes.CDLL(None).madvise
             self._madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
             self._low = _mapped_at(str(file.resolve()))
 
-    def now_and_then(self) -> None:
-        """Unmaps what is resident, five times a second at the most."""
-        if self._low is None or time.monotonic() - self._last < _SECONDS:
+    def touched(self, keys: int) -> None:
+        """Unmaps what is resident once `KEYS` keys have been touched since the last time."""
+        self._touched += keys
+        if self._low is None or self._touched < KEYS:
             return
-        self._last = time.monotonic()
+        self._touched = 0
         size = self._file.stat().st_size
         if size > _SMALL:
             self._madvise(self._low, size, _DONTNEED)
