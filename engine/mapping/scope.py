@@ -116,7 +116,7 @@ class Scope:
         return None
 
     def _unknown(self, name: str, candidates: Sequence[int], qualified: bool, column: str) -> None:
-        if not qualified and _match(name, self._aliases) is not None:
+        if not qualified and name.lower() != column.lower() and _match(name, self._aliases) is not None:
             what = f"{name} is a name that this SELECT gives, not a column"
             self._findings.error(what, "repeat the expression in its place", column=column)
             return
