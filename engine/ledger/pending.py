@@ -27,8 +27,8 @@ class Pending:
     def __init__(self) -> None:
         self._batches: list[_Batch] = []
 
-    def __bool__(self) -> bool:
-        return bool(self._batches)
+    def __len__(self) -> int:
+        return len(self._batches)
 
     def add(self, name: bytes, source: str, target: str, number: int, table: str, writes: Writes) -> None:
         places = {key: i for i, key in enumerate(writes.keys)}

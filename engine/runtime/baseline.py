@@ -48,20 +48,25 @@ class Baseline:
         tables = any(self.ledger.meta(f"baseline {name}") != "done" for name in self.topology.tracked)
         return tables or any(self.ledger.meta(f"asked {lane.name}") != [fingerprint(lane), "done"] for lane in self.topology.lanes.values())
 
-    def run(self) -> bool:
-        """Reads what is left. False when it was stopped before the end."""
+    def read(self) -> bool:
+        """The first pass: tables into the ledger. False when it was stopped before the end."""
         with progress() as shown:
             for tracked in self.topology.tracked.values():
                 if self.ledger.meta(f"baseline {tracked.name}") != "done":
                     with shown.task(f"reading {tracked.name}") as task:
                         if not self._read(tracked, task.advance):
                             return False
+        return True
+
+    def ask(self, between: Callable[[], None]) -> bool:
+        """The second pass: each rule asks about all rows of its source. `between` is called after each chunk: the logs are followed meanwhile, or the
+        echoes of what is written here would pile up. False when it was stopped before the end."""
+        with progress() as shown:
             for lane in self.topology.lanes.values():
                 if self.ledger.meta(f"asked {lane.name}") != [fingerprint(lane), "done"]:
                     with shown.task(f"comparing by rule {lane.name}") as task:
-                        if not self._ask(lane, task.advance):
+                        if not self._ask(lane, task.advance, between):
                             return False
-        self.ledger.sync()
         return True
 
     def anew(self, lane: Lane) -> None:
@@ -124,7 +129,7 @@ class Baseline:
         clock = clock_us(chunk.rows.column(tracked.clock), np.zeros(rows, dtype=np.int64))
         return np.where(clock > 0, clock * 16 + self.topology.ranks[tracked.system], 0)
 
-    def _ask(self, lane: Lane, advance: Callable[[int], None]) -> bool:
+    def _ask(self, lane: Lane, advance: Callable[[int], None], between: Callable[[], None]) -> bool:
         name, mark = f"asked {lane.name}", fingerprint(lane)
         before = self.ledger.meta(name)
         after = before[1] if before and before[0] == mark and isinstance(before[1], list) else None
@@ -134,6 +139,7 @@ class Baseline:
             reached = {name: [mark, list(chunk.last) if chunk.last is not None else "done"]}
             self.pipeline.ask_rows(lane, _keys(lane.source, chunk, self.ledger), chunk.rows, tie, self._agree, reached)
             advance(chunk.rows.num_rows)
+            between()
             if chunk.last is None:
                 return True
             after = list(chunk.last)

@@ -33,6 +33,9 @@ from engine.settings import Settings
 log = structlog.get_logger()
 
 LONGEST_PAUSE = 10.0
+MEANWHILE_BATCHES = 8
+"""Batches of the logs that are worked off between two chunks of the first read, and batches of ours that may wait for their echo meanwhile."""
+News = queue.Queue[tuple[str, Batch | SynclineError]]
 PATIENCE_SECONDS = 60.0
 """How long `--until-idle` waits for a target that is away; the daemon waits as long as it takes."""
 
@@ -102,26 +105,26 @@ class Engine:
 
     def follow(self, until_idle: bool) -> None:
         """First start if it is due, then the logs."""
-        try:
-            if self.baseline.due():
-                self.ledger.put_meta("phase", "first read")
-                if not self.baseline.run():
-                    return
-        except FlightFailed as failed:
-            raise failed.error from failed
-        self.ledger.put_meta("phase", "running")
-        out: queue.Queue[tuple[str, Batch | SynclineError]] = queue.Queue()
-        ends = {system: self.assembly.readers[system].end().order for system in self.sources} if until_idle else {}
+        if self.baseline.due():
+            self.ledger.put_meta("phase", "first read")
+            if not self.baseline.read():
+                return
+        news: News = queue.Queue()
         positions = {system: position_of(self.ledger, system) for system in self.sources}
-        tails = {system: Tail(system, source, self.topology.watched(system), positions[system], out) for system, source in self.sources.items()}
+        tails = {system: Tail(system, source, self.topology.watched(system), positions[system], news) for system, source in self.sources.items()}
         self.reached = {system: position.order for system, position in positions.items()}
         keeper = Keeper(self.ledger, tails, lambda: self.under_way)
         for thread in (keeper, *tails.values()):
             thread.start()
         try:
-            self._loop(out, tails, keeper, ends if until_idle else None)
+            if self.baseline.ask(lambda: self._meanwhile(news, tails, keeper)):
+                self.ledger.put_meta("phase", "running")
+                ends = {system: self.assembly.readers[system].end().order for system in self.sources} if until_idle else None
+                self._loop(news, tails, keeper, ends)
             self._land()
             self.under_way = {}
+        except FlightFailed as failed:
+            raise failed.error from failed
         finally:
             keeper.stop()
             for tail in tails.values():
@@ -129,22 +132,33 @@ class Engine:
         if self.stopped and not self.stop.is_set():
             raise next(iter(self.stopped.values()))
 
-    def _loop(
-        self, out: queue.Queue[tuple[str, Batch | SynclineError]], tails: dict[str, Tail], keeper: Keeper, ends: dict[str, int] | None
-    ) -> None:
+    def _meanwhile(self, news: News, tails: dict[str, Tail], keeper: Keeper) -> None:
+        """Between two chunks of the first read: what the logs have brought, echoes of the chunks above all."""
+        for _ in range(MEANWHILE_BATCHES):
+            behind = len(self.ledger.pending) > MEANWHILE_BATCHES and not self.stopped
+            try:
+                system, batch = news.get(timeout=1.0) if behind else news.get_nowait()
+            except queue.Empty:
+                break
+            self._take(system, batch, tails)
+        self._ask_again()
+        if keeper.failure is not None:
+            raise keeper.failure
+
+    def _loop(self, news: News, tails: dict[str, Tail], keeper: Keeper, ends: dict[str, int] | None) -> None:
         while not self.stop.is_set():
             try:
-                system, news = out.get(timeout=0.01 if self.ledger.asks else 0.2)
+                system, batch = news.get(timeout=0.01 if self.ledger.asks else 0.2)
             except queue.Empty:
                 self._land()
                 self.under_way = dict.fromkeys(self.under_way, 0.0)
             else:
-                self._take(system, news, tails)
+                self._take(system, batch, tails)
             self._ask_again()
             self._ask_dependants()
             if keeper.failure is not None:
                 raise keeper.failure
-            if ends is not None and out.empty() and self._idle(ends):
+            if ends is not None and news.empty() and self._idle(ends):
                 if self._last_chance or not self.pipeline.ask_dependants(now=True):
                     break
                 self._last_chance = True

@@ -325,7 +325,8 @@ class World:
         self.ledger.close()
 
     def first_read(self) -> None:
-        self.baseline.run()
+        self.baseline.read()
+        self.baseline.ask(lambda: None)
         self.flight.land()
 
     def step(self, system: str, count: int | None = None) -> None:
