@@ -126,6 +126,9 @@ def _one_each(
     value = events.hashes[chosen]
     differs = shown & ((value != old_hash) | created[:, None])
     floor = old_stamp if peers is None else np.stack([old_stamp[:, p].max(axis=1) for p in peers], axis=1)
+    if ours is not None and echo.any():
+        # What our insert left to the database (a default) is as old as the insert it carries, not as its echo: a later change of the source is newer.
+        stamp = np.where(echo & created, state.life[row] // 16 * 16 + stamp % 16, stamp)
     fresh = after(stamp[:, None], np.maximum(floor, state.life[row][:, None] - 1))
     new_stamp = np.where(differs, fresh, old_stamp)
     by_application = differs
