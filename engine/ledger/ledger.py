@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,6 +47,7 @@ class Ledger:
         self._readonly = readonly
         self._unmap = Unmap(folder / "ledger" / "data.mdb")
         self._dbs: dict[str, Any] = {}
+        self._lock = threading.RLock()
         self.columns: dict[str, tuple[str, ...]] = {}
         """Tracked columns by table, in the order of the stored cells; see `track`."""
         self.pending = Pending()
@@ -123,30 +126,29 @@ class Ledger:
     # --- writing
 
     def put_meta(self, name: str, value: Any) -> None:
-        with self._env.begin(write=True, db=self._db("meta")) as txn:
+        with self._writing("meta") as txn:
             txn.put(name.encode(), json.dumps(value).encode())
 
     def store(self, table: str, keys: Sequence[bytes], state: State) -> None:
         """Baseline rows."""
-        db = self._db(f"rows {table}")
-        with self._env.begin(write=True, db=db) as txn, txn.cursor() as cursor:
+        with self._writing(f"rows {table}") as txn, txn.cursor() as cursor:
             cursor.putmulti(sorted(zip(keys, state.pack(), strict=True)))
 
     def store_aliases(self, table: str, log_keys: Sequence[bytes], keys: Sequence[bytes]) -> None:
-        with self._env.begin(write=True, db=self._db(f"alias {table}")) as txn, txn.cursor() as cursor:
+        with self._writing(f"alias {table}") as txn, txn.cursor() as cursor:
             cursor.putmulti(sorted(zip(log_keys, keys, strict=True)))
 
     def remember_long_key(self, digest: bytes, key: bytes) -> None:
-        with self._env.begin(write=True, db=self._db("long_keys")) as txn:
+        with self._writing("long_keys") as txn:
             txn.put(digest, key)
 
     def announce(self, intent: Intent) -> None:
         """Step 1 of a checkpoint: the intent is safe from a crash of this process."""
-        with self._env.begin(write=True, db=self._db("intent")) as txn:
+        with self._writing("intent") as txn:
             txn.put(b"intent", intent.pack())
 
     def drop_intent(self) -> None:
-        with self._env.begin(write=True, db=self._db("intent")) as txn:
+        with self._writing("intent") as txn:
             txn.delete(b"intent")
 
     def take_over(self, intent: Intent) -> None:
@@ -154,7 +156,7 @@ class Ledger:
         dbs = [f"rows {t}" for t in intent.rows] + [f"alias {t}" for t in intent.aliases] + [f"links {r}" for r in intent.links]
         for name in [*dbs, "meta", "intent", "pending", "asks", "quarantine", "held", "conflicts", "long_keys"]:
             self._db(name)
-        with self._env.begin(write=True) as txn:
+        with self._writing() as txn:
             for table, (keys, states) in intent.rows.items():
                 with txn.cursor(self._db(f"rows {table}")) as cursor:
                     for some in _lots(sorted(zip(keys, states, strict=True))):
@@ -268,8 +270,8 @@ class Ledger:
     def forget(self, table: str) -> None:
         """Drops what is known of the rows of a table, so that the baseline reads it as if for the first time."""
         for name in (f"rows {table}", f"alias {table}"):
-            with self._env.begin(write=True, db=(db := self._db(name))) as txn:
-                txn.drop(db, delete=False)
+            with self._writing(name) as txn:
+                txn.drop(self._db(name), delete=False)
         self.put_meta(f"baseline {table}", None)
 
     def track(self, table: str, names: tuple[str, ...]) -> None:
@@ -277,8 +279,7 @@ class Ledger:
         old = self.columns.get(table)
         if old is not None and old != names:
             place = {name: i for i, name in enumerate(old)}
-            db = self._db(f"rows {table}")
-            with self._env.begin(write=True, db=db) as txn:
+            with self._writing(f"rows {table}") as txn:
                 with txn.cursor() as cursor:
                     stored = [(bytes(k), bytes(v)) for k, v in cursor.iternext()]
                 before = State.unpack([v for _, v in stored], len(old))
@@ -290,7 +291,7 @@ class Ledger:
                 for (key, _), value in zip(stored, after.pack(), strict=True):
                     txn.put(key, value)
             reshaped = self.pending.reshape(table, np.array([place.get(name, -1) for name in names], dtype=np.int64))
-            with self._env.begin(write=True, db=self._db("pending")) as txn:
+            with self._writing("pending") as txn:
                 for number, writes in reshaped:
                     txn.put(number, frame.pack({"writes": writes}))
         if old != names:
@@ -313,8 +314,17 @@ class Ledger:
 
     def _db(self, name: str) -> Any:
         if name not in self._dbs:
-            self._dbs[name] = self._env.open_db(name.encode(), create=not self._readonly)
+            with self._lock:
+                self._dbs[name] = self._env.open_db(name.encode(), create=not self._readonly)
         return self._dbs[name]
+
+    @contextmanager
+    def _writing(self, name: str | None = None) -> Iterator[Any]:
+        """A write transaction, one thread at a time. LMDB sees to that as well, but where a database is opened it waits with the interpreter's lock held:
+        whoever has the transaction could never end it."""
+        db = self._db(name) if name is not None else None
+        with self._lock, self._env.begin(write=True, db=db) as txn:
+            yield txn
 
     def _reading(self, name: str) -> _Reading:
         try:

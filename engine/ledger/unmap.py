@@ -10,7 +10,7 @@ from pathlib import Path
 
 _DONTNEED = 4
 _SMALL = 32 << 20
-KEYS = 1_000
+KEYS = 500
 """So many keys, in their order, are read or written between two calls: each may map the pages around it, 64 kB and more."""
 
 
