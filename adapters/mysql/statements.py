@@ -1,34 +1,10 @@
-"""The SQL texts of this adapter: named statements of `sql/mysql/*.sql`, in the source tree or in an installed wheel."""
+"""The SQL texts of this adapter, by name."""
 
 from __future__ import annotations
 
 import functools
-import re
-from importlib import resources
-from pathlib import Path
 
-_NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
+from adapters import statements
 
-
-def statement(name: str) -> str:
-    """The text of one statement, without comments. KeyError when there is none of that name."""
-    return _all()[name]
-
-
-@functools.cache
-def _all() -> dict[str, str]:
-    found: dict[str, str] = {}
-    for text in _texts():
-        pieces = _NAME.split(text)
-        for name, body in zip(pieces[1::2], pieces[2::2], strict=True):
-            lines = (line for line in body.splitlines() if line.strip() and not line.startswith("--"))
-            found[name] = "\n".join(lines).rstrip(";")
-    return found
-
-
-def _texts() -> list[str]:
-    tree = Path(__file__).parents[2] / "sql" / "mysql"
-    if tree.is_dir():
-        return [file.read_text(encoding="utf-8") for file in sorted(tree.glob("*.sql"))]
-    packed = resources.files("engine") / "_data" / "sql" / "mysql"
-    return [file.read_text(encoding="utf-8") for file in packed.iterdir() if file.name.endswith(".sql")]
+statement = functools.partial(statements.statement, "mysql")
+"""The text of one statement of `sql/mysql/*.sql`."""

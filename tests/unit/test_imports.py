@@ -36,8 +36,9 @@ MAY: dict[str, tuple[str, ...]] = {
     ),
     "adapters.registry": ("engine.ports",),
     "adapters.copytext": BASE,
-    "adapters.postgres": (*BASE, "engine.resources", "adapters.copytext"),
-    "adapters.mysql": (*BASE, "engine.resources", "adapters.copytext"),
+    "adapters.statements": BASE,
+    "adapters.postgres": (*BASE, "engine.resources", "adapters.copytext", "adapters.statements"),
+    "adapters.mysql": (*BASE, "engine.resources", "adapters.copytext", "adapters.statements"),
 }
 """Package or module -> what of ours it may import besides itself."""
 
