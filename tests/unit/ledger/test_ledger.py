@@ -219,3 +219,29 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
     os.close(held)
     assert not locked(tmp_path)
     os.close(lock(tmp_path))
+
+
+def test_a_database_opened_while_another_thread_writes_waits_for_it(tmp_path: Path) -> None:
+    """In a process of its own: LMDB waits there with the interpreter's lock held, so without ours nothing would go on any more."""
+    program = """
+import sys, threading
+from pathlib import Path
+from engine.ledger.ledger import Ledger
+ledger = Ledger(Path(sys.argv[1]))
+writing, opening = threading.Event(), threading.Event()
+def write():
+    with ledger._writing("meta") as txn:
+        writing.set()
+        opening.wait()
+        threading.Event().wait(0.3)  # the other thread is let in as far as it gets
+        txn.put(b"done", b"1")
+thread = threading.Thread(target=write)
+thread.start()
+writing.wait()
+opening.set()
+ledger._db("rows another")
+thread.join()
+print(ledger.meta("done"))
+"""
+    said = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=60, check=True)
+    assert said.stdout.strip() == "1"
