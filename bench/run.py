@@ -59,9 +59,9 @@ def measure(*, scale: float, samples: int, only: Sequence[str]) -> Outcome:
     commands: dict[str, str] = {}
     if set(only) & {"native", "syncline", "captured"}:
         facts["workload"] = f"{size.rows:,} rows inserted, {size.updates:,} one-row updates; table of {len(workload.COLUMNS)} columns"
-        with servers.postgres("15", SETTINGS) as server, tempfile.TemporaryDirectory(prefix="bench-") as folder:
-            facts["server"] = _settings(server)
-            for _ in range(samples):
+        for _ in range(samples):  # each on a server of its own: slots and the log of one run are no burden to the next
+            with servers.postgres("15", SETTINGS) as server, tempfile.TemporaryDirectory(prefix="bench-") as folder:
+                facts["server"] = _settings(server)
                 _throughput(server, Path(folder), size, only, runs, commands, failures, scale)
     figures = _figures(runs, commands, samples)
     latencies = []
