@@ -2,9 +2,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import pyarrow as pa
+
+from engine.ledger import keys as row_keys
 from engine.ledger.ledger import Ledger, locked
 from engine.settings import Settings
 
@@ -79,6 +83,22 @@ def list_conflicts(settings: Settings, limit: int = 1_000) -> list[dict[str, Any
     ]
     ledger.close()
     return held + decided
+
+
+def deleted_rows(settings: Settings, table: str, keys: pa.Table) -> Sequence[bool]:
+    """Which of these rows the ledger knows as deleted. keys: their identity, in the order in which the ledger has it."""
+    ledger = _open(settings)
+    if ledger is None:
+        return [False] * keys.num_rows
+    try:
+        if table not in ledger.columns:
+            return [False] * keys.num_rows
+        names = [key or b"" for key in row_keys.encode([keys.column(c).combine_chunks() for c in keys.column_names])]
+        state = ledger.known(table, names)
+        gone: list[bool] = (~state.present & (state.life >= 0)).tolist()
+        return gone
+    finally:
+        ledger.close()
 
 
 def record_id(rule: str, key: bytes) -> str:

@@ -1,5 +1,5 @@
-"""Rows that wait: set aside in quarantine, or held for a person. The ledger names them by their source row; reconcile needs their target
-keys."""
+"""What the state folder knows that the rows do not show: rows that wait (set aside in quarantine, or held for a person), which the ledger names by their
+source row while reconcile needs their target keys; and rows that were deleted, but whose counterpart stays."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from engine.mapping.evaluator import Evaluator
 from engine.ports import Reader
-from engine.reconcile.judge import Subject
-from engine.reconcile.keytext import join_keys
+from engine.reconcile.judge import Subject, opposite
+from engine.reconcile.keytext import join_keys, key_table
 from engine.settings import Settings
 
 SourceKeys = Mapping[str, Sequence[Mapping[str, str]]]
@@ -20,6 +20,21 @@ Waiting = Callable[[], tuple[SourceKeys, SourceKeys]]
 
 TargetKeys = Mapping[int, Sequence[str]]
 """Rule number -> joined target keys."""
+
+
+Deleted = Callable[[str, pa.Table], Sequence[bool]]
+"""(table, keys in the order in which the ledger names its rows) -> which of them the ledger knows as deleted."""
+
+
+def nothing_is_deleted(_table: str, keys: pa.Table) -> Sequence[bool]:
+    return [False] * keys.num_rows
+
+
+def deleted_in(settings: Settings) -> Deleted:
+    """The tombstones in the state folder of a configuration."""
+    from engine.observe.status import deleted_rows
+
+    return lambda table, keys: deleted_rows(settings, table, keys)
 
 
 def nothing_waits() -> tuple[SourceKeys, SourceKeys]:
@@ -46,15 +61,29 @@ def waiting_in(settings: Settings) -> Waiting:
 class Aside:
     """Called, it gives the target keys of the rows that wait now, quarantined and held. Rows whose key cannot be told are left out."""
 
-    def __init__(self, subjects: Sequence[Subject], readers: Mapping[str, Reader], evaluator: Evaluator, waiting: Waiting) -> None:
+    def __init__(self, subjects: Sequence[Subject], readers: Mapping[str, Reader], evaluator: Evaluator, waiting: Waiting, deleted: Deleted) -> None:
         self._subjects = subjects
         self._readers = readers
         self._evaluator = evaluator
         self._waiting = waiting
+        self._deleted = deleted
 
     def __call__(self) -> tuple[TargetKeys, TargetKeys]:
         quarantined, held = self._waiting()
         return self._target_keys(quarantined), self._target_keys(held)
+
+    def kept(self, i: int, texts: Sequence[str]) -> list[str]:
+        """Those target keys of rule `i` whose row was deleted, or left the WHERE, while the way back keeps the source row: the opposite rule's `on_delete` is
+        not "delete". Not one of them is a difference. A source row that changed since is brought back by the engine, and is then there."""
+        back = opposite(self._subjects, i)
+        if back is None or not self._subjects[back].keeps or not texts:
+            return []
+        target = self._subjects[i].rule.target.name
+        named = next(s.rule.key for s in self._subjects if s.rule.target.name == target)  # as the ledger names the rows of the table
+        keys = key_table(texts, self._subjects[i].rule.key)
+        if not set(named) <= set(keys.column_names):
+            return []
+        return [text for text, gone in zip(texts, self._deleted(str(target), keys.select(list(named))), strict=True) if gone]
 
     def _target_keys(self, waiting: SourceKeys) -> TargetKeys:
         return {i: self._of_rule(s, waiting[s.rule.name]) for i, s in enumerate(self._subjects) if s.rule.name in waiting}

@@ -16,7 +16,7 @@ from engine.mapping.evaluator import Evaluator
 from engine.mapping.lookups import Lookup
 from engine.model.schema import TableName
 from engine.ports import Reader
-from engine.reconcile.aside import Aside, Waiting, nothing_waits, waiting_in
+from engine.reconcile.aside import Aside, Deleted, Waiting, deleted_in, nothing_is_deleted, nothing_waits, waiting_in
 from engine.reconcile.confirm import PAUSES, Confirmation
 from engine.reconcile.judge import Subject, opposite, siblings
 from engine.reconcile.keytext import split_key
@@ -52,13 +52,14 @@ def compare(
     *,
     chunk_rows: int = 10_000,
     waiting: Waiting = nothing_waits,
+    deleted: Deleted = nothing_is_deleted,
     running: Callable[[], bool] = lambda: False,
     folder: Path | None = None,
     progress: Progress | None = None,
     pauses: Sequence[float] = PAUSES,
 ) -> Report:
-    """Compares the rules of `subjects`. readers: per system. waiting, running: what the state folder says of quarantine, held cells and the
-    daemon. folder: where a temporary folder for DuckDB is made. pauses: see `Confirmation`.
+    """Compares the rules of `subjects`. readers: per system. waiting, deleted, running: what the state folder says of quarantine, held
+    cells, tombstones and the daemon. folder: where a temporary folder for DuckDB is made. pauses: see `Confirmation`.
 
     A table that cannot be read leaves its rules out and makes the report incomplete. Raises that error when no rule could be compared.
     """
@@ -77,8 +78,8 @@ def compare(
                     failed.tables[plan.table.name] = error
             if failed.all_of(subjects):
                 raise next(iter(failed.tables.values()))
-            aside = Aside(subjects, readers, evaluator, waiting)
-            space.classify(*aside())
+            aside = Aside(subjects, readers, evaluator, waiting, deleted)
+            space.classify(*aside(), aside.kept)
             second = Confirmation(space, evaluator, readers, plans, seed, aside, running, pauses, failed.numbers(subjects))
             resolved = second.run()
             return _report(space, plans, failed, resolved, time.monotonic() - started)
@@ -166,8 +167,10 @@ def _rows(space: Workspace, i: int, identity: tuple[str, ...]) -> Iterator[RowFi
             key = dict(zip(rule.key, split_key(k, len(rule.key)), strict=True))
         elif sid is not None:
             key = {f"{rule.source.name}.{c}": text for c, text in zip(identity, split_key(sid, len(identity)), strict=True)}
-        else:
+        elif tid is not None:
             key = {"": tid}
+        else:
+            key = {f"{rule.source.name}.{c}": "NULL" for c in identity}
         yield RowFinding(rule=rule.name, key=key, class_=Class(code).name.lower(), columns=tuple(columns))
 
 
@@ -207,6 +210,6 @@ def reconcile(settings: Settings, rules: Sequence[str] = ()) -> Report:
 
             return compare(
                 choose(subjects, rules), assembly.readers, assembly.lookups,
-                chunk_rows=settings.chunk_rows, waiting=waiting_in(settings), running=lambda: is_running(settings), folder=settings.state,
-                progress=tell,
+                chunk_rows=settings.chunk_rows, waiting=waiting_in(settings), deleted=deleted_in(settings), running=lambda: is_running(settings),
+                folder=settings.state, progress=tell,
             )

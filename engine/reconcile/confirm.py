@@ -90,7 +90,7 @@ class Confirmation:
             for name, parts in self._read(i, keys).items():
                 plan = self._plans[name]
                 space.load(name, plan.identity, distinct_rows(plan, parts))
-            space.classify(quarantined, held)
+            space.classify(quarantined, held, self._aside.kept)
             space.db.register("looked", pa.table({"k": pa.array(keys, type=pa.string())}))
             chosen = f"SELECT * REPLACE (NULL::BIGINT AS dn, NULL::BIGINT AS an) FROM u{i} WHERE k IN (SELECT k FROM looked)"
             units = space.db.sql(chosen).to_arrow_table()

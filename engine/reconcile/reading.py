@@ -84,7 +84,7 @@ def _identity(table: Table, subjects: Sequence[Subject]) -> tuple[tuple[str, ...
 
 
 def read_all(reader: Reader, plan: Plan, limit: int) -> Iterator[pa.Table]:
-    """All rows, in chunks. A lost connection is tried again from the last chunk on. Rows with a null in the identity are not read."""
+    """All rows, in chunks; those with a null in the identity at the end, at once. A lost connection is tried again from the last chunk on."""
     after: tuple[str, ...] | None = None
     while True:
         place = after
@@ -95,8 +95,13 @@ def read_all(reader: Reader, plan: Plan, limit: int) -> Iterator[pa.Table]:
         if rows.num_rows:
             yield rows
         if chunk.last is None:
-            return
+            break
         after = chunk.last
+    nullable = [c for c in plan.identity if plan.table.column(c).nullable]
+    if nullable:
+        rows = _patiently(lambda: reader.read_chunk(plan.table, plan.columns, (), None, limit, nullable)).rows
+        if rows.num_rows:
+            yield rows
 
 
 def _whole_last_key(reader: Reader, plan: Plan, rows: pa.Table, last: tuple[str, ...]) -> pa.Table:

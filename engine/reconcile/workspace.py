@@ -6,7 +6,7 @@ on disk it may spill.
 """
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -150,11 +150,16 @@ class Workspace:
         self.db.execute(f"INSERT INTO {name} SELECT * FROM incoming")
         self.db.unregister("incoming")
 
-    def classify(self, quarantined: Mapping[int, Iterable[str]], held: Mapping[int, Iterable[str]]) -> None:
-        """Fills `u<i>` for all rules. quarantined, held: per rule number the joined keys that stand aside or wait for a person.
+    def classify(
+        self, quarantined: Mapping[int, Iterable[str]], held: Mapping[int, Iterable[str]],
+        kept: Callable[[int, Sequence[str]], Sequence[str]] = lambda _i, _keys: (),
+    ) -> None:
+        """Fills `u<i>` for all rules. quarantined, held: per rule number the joined keys that stand aside or wait for a person. kept: given a rule number
+        and the keys without a target row, those whose row was deleted while the source row stays on purpose.
         Terminal when the classes do not add up to the rows read: a defect, never a verdict."""
         for i in range(len(self.subjects)):
             self._classify(i, quarantined.get(i, ()), held.get(i, ()))
+            self._keep(i, kept)
         for i in range(len(self.subjects)):
             self._settle(i)
         for i, subject in enumerate(self.subjects):
@@ -202,6 +207,14 @@ class Workspace:
                 run(f"UPDATE u{i} SET class = {kind} WHERE class IN {_list(DIFFERENT)} AND k IN (SELECT k FROM aside)")
                 self.db.unregister("aside")
 
+    def _keep(self, i: int, kept: Callable[[int, Sequence[str]], Sequence[str]]) -> None:
+        missing = [k for (k,) in self.db.execute(f"SELECT k FROM u{i} WHERE class = {Class.MISSING} AND k IS NOT NULL").fetchall()]
+        stays = list(kept(i, missing)) if missing else []
+        if stays:
+            self.db.register("aside", pa.table({"k": pa.array(stays, type=pa.string())}))
+            self.db.execute(f"UPDATE u{i} SET class = {Class.KEPT} WHERE class = {Class.MISSING} AND k IN (SELECT k FROM aside)")
+            self.db.unregister("aside")
+
     def _drift(self, i: int) -> str:
         """SQL that gives the pairs with a difference and the columns that stay different after excuses."""
         other = self._opposite[i]
@@ -243,7 +256,7 @@ class Workspace:
             waits = _list((Class.QUARANTINED, Class.CONFLICT_PENDING, Class.UNREPRESENTABLE))
             run(f"UPDATE u{i} SET class = o.class FROM u{other} o WHERE u{i}.class = {Class.VALUE_DRIFT} AND o.sid = u{i}.tid "
                 f"AND o.tid = u{i}.sid AND o.class IN {waits} AND list_has_all(CAST([{free}] AS VARCHAR[]), u{i}.cols)")
-            alone = _list((Class.MISSING, Class.FILTERED, Class.UNREPRESENTABLE, Class.QUARANTINED, Class.CONFLICT_PENDING))
+            alone = _list((Class.MISSING, Class.FILTERED, Class.UNREPRESENTABLE, Class.QUARANTINED, Class.CONFLICT_PENDING, Class.KEPT))
             run(f"UPDATE u{i} SET class = {Class.ELSEWHERE} FROM u{other} o WHERE u{i}.class = {Class.EXTRA} AND o.sid = u{i}.tid "
                 f"AND o.class IN {alone} AND o.an IS NULL")
         for sibling in siblings(self.subjects, i):
