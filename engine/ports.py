@@ -68,8 +68,10 @@ class Reader(Protocol):
     def table(self, schema: str, table: str) -> Table:
         """An empty schema means the default one. Terminal when there is no such table (the sentence names near ones) or no right to see it."""
 
-    def read_chunk(self, table: Table, columns: Sequence[str], key: Sequence[str], after: tuple[str, ...] | None, limit: int) -> Chunk:
+    def read_chunk(self, table: Table, columns: Sequence[str], key: Sequence[str], after: tuple[str, ...] | None, limit: int,
+                   null_in: Sequence[str] = ()) -> Chunk:  # fmt: skip
         """At most `limit` rows with key greater than `after`, in the database's own order of the key. Rows with a null in the key are left out.
+        null_in: only rows with a null in one of these columns; then the key may be empty, which gives all of them at once, in no order.
         Each chunk is read in one snapshot of its own; no locks are held afterwards."""
 
     def fetch(self, table: Table, columns: Sequence[str], key: Sequence[str], keys: pa.Table) -> pa.Table:

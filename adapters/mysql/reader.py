@@ -39,17 +39,20 @@ class MySqlReader:
             self._described[found.name] = {c.name: c for c in describe(connection, found.name.schema, found.name.table)}
             return found
 
-    def read_chunk(self, table: Table, columns: Sequence[str], key: Sequence[str], after: tuple[str, ...] | None, limit: int) -> Chunk:
+    def read_chunk(self, table: Table, columns: Sequence[str], key: Sequence[str], after: tuple[str, ...] | None, limit: int,
+                   null_in: Sequence[str] = ()) -> Chunk:  # fmt: skip
         with self._session(str(table.name)) as connection:
             described = self._columns(connection, table.name)
             wanted = [*columns, *(name for name in key if name not in columns)]
             keys = [_column(described, name, table.name) for name in key]
             not_null = [f"{quote(column.name)} IS NOT NULL" for column in keys if column.nullable]
             begin = [*not_null, *([_beyond(keys, after, ">")] if after is not None else [])]
+            if null_in:
+                begin.append("(" + " OR ".join(f"{quote(name)} IS NULL" for name in null_in) + ")")
             by = ", ".join(ordered(column) for column in keys)
             with _snapshot(connection) as fence:
-                rows = self._select(connection, table, wanted, begin, f" ORDER BY {by} LIMIT {limit}")
-                last = _key(rows, key) if len(rows) == limit else None
+                rows = self._select(connection, table, wanted, begin, f" ORDER BY {by} LIMIT {limit}" if keys else "")
+                last = _key(rows, key) if keys and len(rows) == limit else None
                 if last is not None and not any(set(columns) <= set(key) for columns in table.unique):
                     # rows of one key must not be cut apart: the next chunk would begin behind all of them
                     whole = self._select(connection, table, wanted, [*begin, _beyond(keys, last, "<")], f" ORDER BY {by}")

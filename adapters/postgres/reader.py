@@ -43,18 +43,19 @@ class PostgresReader:
     def table(self, schema: str, table: str) -> Table:
         return self._run(lambda connection: read_table(connection, self._name, schema, table), f"{self._name}.{schema}.{table}")
 
-    def read_chunk(self, table: Table, columns: Sequence[str], key: Sequence[str], after: tuple[str, ...] | None, limit: int) -> Chunk:
+    def read_chunk(self, table: Table, columns: Sequence[str], key: Sequence[str], after: tuple[str, ...] | None, limit: int,
+                   null_in: Sequence[str] = ()) -> Chunk:  # fmt: skip
         wanted = list(dict.fromkeys((*columns, *key)))
-        query = _chunk_query(table, wanted, key, after, limit)
+        query = _chunk_query(table, wanted, key, after, limit, null_in)
 
         def read(connection: Connection) -> Chunk:
             cursor = connection.execute(statement("begin_snapshot"))
             cursor.nextset()
             (fence,) = cursor.fetchone() or (-1,)
-            rows, whole = _copy_out(connection, query, wanted, CHUNK_BYTES)
+            rows, whole = _copy_out(connection, query, wanted, CHUNK_BYTES if key else None)
             connection.execute("COMMIT" if whole else "ROLLBACK")
             more = not whole or rows.num_rows >= limit
-            last = tuple(rows.column(name)[-1].as_py() for name in key) if more and rows.num_rows else None
+            last = tuple(rows.column(name)[-1].as_py() for name in key) if key and more and rows.num_rows else None
             return Chunk(rows=rows.select(list(columns)), fence=fence, last=last)
 
         return self._run(read, str(table.name))
@@ -134,13 +135,17 @@ def _leave_transaction(connection: Connection) -> None:
         connection.close()
 
 
-def _chunk_query(table: Table, columns: Sequence[str], key: Sequence[str], after: tuple[str, ...] | None, limit: int) -> str:
+def _chunk_query(table: Table, columns: Sequence[str], key: Sequence[str], after: tuple[str, ...] | None, limit: int, null_in: Sequence[str]) -> str:
     names = ", ".join(f"t.{quoted(name)}" for name in key)
     conditions = [f"t.{quoted(name)} IS NOT NULL" for name in key if table.column(name).nullable]
     if after is not None:
         values = ", ".join(f"{_literal(value)}::{key_type(table.column(name).type)}" for name, value in zip(key, after, strict=True))
         conditions.append(f"({names}) > ({values})")
+    if null_in:
+        conditions.append("(" + " OR ".join(f"t.{quoted(name)} IS NULL" for name in null_in) + ")")
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+    if not key:
+        return f"SELECT {_selected(table, columns)} FROM {quoted_table(table.name)} AS t{where}"
     ties = "ONLY" if addresses_one(table, key) else "WITH TIES"
     selected = _selected(table, columns)
     return f"SELECT {selected} FROM {quoted_table(table.name)} AS t{where} ORDER BY {names} FETCH FIRST {limit:d} ROWS {ties}"

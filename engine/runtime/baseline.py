@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,13 +21,18 @@ from engine.model.batch import Chunk
 from engine.model.hashing import UNKNOWN, hash_column
 from engine.observe.progress import progress
 from engine.ports import Reader
-from engine.runtime.intake import clock_us
+from engine.runtime.intake import clock_us, log_keys, unnamed
 from engine.runtime.pipeline import Pipeline
 from engine.runtime.topology import Lane, Topology, Tracked
 
 log = structlog.get_logger()
 Bools = npt.NDArray[np.bool_]
 T = TypeVar("T")
+
+Place = Any
+"""How far a table is read, as the ledger keeps it: None at the beginning, the last identity as a list, then {"unnamed": last primary key or None} while
+the rows without an identity are read, which are set aside by the rules (a person has to know of them), then DONE."""
+DONE = "done"
 
 
 @dataclass(slots=True)
@@ -91,18 +96,16 @@ class Baseline:
 
     def _read(self, tracked: Tracked, advance: Callable[[int], None]) -> bool:
         name = f"baseline {tracked.name}"
-        after = self.ledger.meta(name)
-        while True:
-            chunk = self._chunk(tracked, tuple(after) if after else None)
+        place: Place = self.ledger.meta(name)
+        while place != DONE:
+            chunk, place = self._chunk(tracked, place)
             if chunk.rows.num_rows:
                 self._store(tracked, chunk)
                 advance(chunk.rows.num_rows)
-            self.ledger.put_meta(name, list(chunk.last) if chunk.last is not None else "done")
-            if chunk.last is None:
-                return True
-            after = list(chunk.last)
-            if self.stop():
+            self.ledger.put_meta(name, place)
+            if place != DONE and self.stop():
                 return False
+        return True
 
     def _store(self, tracked: Tracked, chunk: Chunk) -> None:
         keys = _keys(tracked, chunk, self.ledger)
@@ -118,9 +121,7 @@ class Baseline:
             state.stamps[fill, c] = np.maximum(state.stamps[fill, c], stamps[fill])
         self.ledger.store(tracked.name, keys, state)
         if tracked.aliased:
-            log_keys = row_keys.encode([chunk.rows.column(c).combine_chunks() for c in tracked.table.log_key])
-            named = [(log_key, key) for log_key, key in zip(log_keys, keys, strict=True) if log_key is not None]
-            self.ledger.store_aliases(tracked.name, [log_key for log_key, _ in named], [key for _, key in named])
+            self.ledger.store_aliases(tracked.name, log_keys(chunk.rows, tracked), keys)
 
     def _stamps(self, tracked: Tracked, chunk: Chunk) -> npt.NDArray[np.int64]:
         rows = chunk.rows.num_rows
@@ -132,19 +133,16 @@ class Baseline:
     def _ask(self, lane: Lane, advance: Callable[[int], None], between: Callable[[], None]) -> bool:
         name, mark = f"asked {lane.name}", fingerprint(lane)
         before = self.ledger.meta(name)
-        after = before[1] if before and before[0] == mark and isinstance(before[1], list) else None
+        place: Place = before[1] if before and before[0] == mark and before[1] != DONE else None
         tie = lane.settings.baseline
-        while True:
-            chunk = self._chunk(lane.source, tuple(after) if after else None)
-            reached = {name: [mark, list(chunk.last) if chunk.last is not None else "done"]}
-            self.pipeline.ask_rows(lane, _keys(lane.source, chunk, self.ledger), chunk.rows, tie, self._agree, reached)
+        while place != DONE:
+            chunk, place = self._chunk(lane.source, place)
+            self.pipeline.ask_rows(lane, _keys(lane.source, chunk, self.ledger), chunk.rows, tie, self._agree, {name: [mark, place]})
             advance(chunk.rows.num_rows)
             between()
-            if chunk.last is None:
-                return True
-            after = list(chunk.last)
-            if self.stop():
+            if place != DONE and self.stop():
                 return False
+        return True
 
     def _agree(self, lane: Lane, source_keys: Sequence[bytes], target_keys: Sequence[bytes], differ: Bools) -> Bools:
         """Cells on which the opposite rule, evaluated over the target's rows, finds the source's cells equal."""
@@ -170,10 +168,20 @@ class Baseline:
             nothing[:, c] = same & bool(counterparts)
         return nothing
 
-    def _chunk(self, tracked: Tracked, after: tuple[str, ...] | None) -> Chunk:
-        columns = tracked.watched.columns
-        reader = self.readers[tracked.system]
-        return self._patiently(tracked, lambda: reader.read_chunk(tracked.table, columns, tracked.identity, after, self.chunk_rows))
+    def _chunk(self, tracked: Tracked, place: Place) -> tuple[Chunk, Place]:
+        """The rows from a place of the table on, and the place behind them."""
+        table, columns, reader = tracked.table, tracked.watched.columns, self.readers[tracked.system]
+        nullable = [c for c in tracked.identity if table.column(c).nullable]
+        unnamed_rows = isinstance(place, dict)
+        at = place["unnamed"] if isinstance(place, dict) else place
+        after = tuple(at) if at else None
+        if unnamed_rows:
+            chunk = self._patiently(tracked, lambda: reader.read_chunk(table, columns, table.primary_key, after, self.chunk_rows, nullable))
+        else:
+            chunk = self._patiently(tracked, lambda: reader.read_chunk(table, columns, tracked.identity, after, self.chunk_rows))
+        if chunk.last is not None:
+            return chunk, {"unnamed": list(chunk.last)} if unnamed_rows else list(chunk.last)
+        return chunk, {"unnamed": None} if nullable and not unnamed_rows else DONE
 
     def _patiently(self, tracked: Tracked, read: Callable[[], T]) -> T:
         attempt = 0
@@ -193,4 +201,6 @@ def fingerprint(lane: Lane) -> str:
 
 def _keys(tracked: Tracked, chunk: Chunk, ledger: Ledger) -> list[bytes]:
     keys = row_keys.encode([chunk.rows.column(c).combine_chunks() for c in tracked.identity], ledger.remember_long_key)
-    return [key or b"" for key in keys]
+    if None not in keys:
+        return [key or b"" for key in keys]
+    return [name if key is None else key for name, key in zip(unnamed(chunk.rows, tracked), keys, strict=True)]

@@ -63,7 +63,8 @@ def arrivals(batch: Batch, changes: Changes, tracked: Tracked, ledger: Ledger) -
         absent = np.logical_or.reduce([changes.missing[:, columns[c]] for c in tracked.identity])
         change, op, keys, aliases = _through_aliases(changes, tracked, ledger, keys, absent)
     elif any(key is None for key in keys):
-        keys = [_unnamed(values, tracked, i, key) for i, key in enumerate(keys)]
+        names = unnamed(values, tracked)
+        keys = [name if key is None else key for name, key in zip(names, keys, strict=True)]
     hashes = np.empty((len(changes), len(tracked.cells)), dtype=np.uint64)
     missing = np.empty(hashes.shape, dtype=np.bool_)
     for c, name in enumerate(tracked.cells):
@@ -125,17 +126,17 @@ def _text(values: pa.Table, column: str) -> pa.Array:
     return chunked.chunk(0) if chunked.num_chunks == 1 else pa.concat_arrays(chunked.chunks) if chunked.num_chunks else pa.array([], pa.string())
 
 
-def _log_keys(values: pa.Table, tracked: Tracked) -> list[bytes]:
+def log_keys(values: pa.Table, tracked: Tracked) -> list[bytes]:
     found = row_keys.encode([pc.fill_null(_text(values, c), "") for c in tracked.table.log_key])
     return [key or b"" for key in found]
 
 
-def _unnamed(values: pa.Table, tracked: Tracked, row: int, key: bytes | None) -> bytes:
-    """A row whose identity is NULL goes by the log's name for it: it can be shown to a person, and is found again when it gets a key."""
-    if key is not None:
-        return key
-    columns = tracked.table.log_key or tuple(values.column_names)
-    return row_keys.NO_KEY + row_keys.one("\x1f".join(str(values.column(c)[row].as_py()) for c in columns).encode())
+def unnamed(values: pa.Table, tracked: Tracked) -> list[bytes]:
+    """Keys for rows whose identity is NULL: the log's name for them. It can be shown to a person, and is found again when the row gets an identity."""
+    if tracked.aliased:
+        return [row_keys.NO_KEY + key for key in log_keys(values, tracked)]
+    columns = [values.column(c).to_pylist() for c in tracked.table.log_key or values.column_names]
+    return [row_keys.NO_KEY + row_keys.one("\x1f".join(map(str, row)).encode()) for row in zip(*columns, strict=True)]
 
 
 def _through_aliases(
@@ -148,11 +149,11 @@ def _through_aliases(
     """Row keys where the log names rows by other columns: a delete finds its row, and an update that changed the identity becomes delete and insert.
 
     A loop over rows, because each event may change what the next one finds; measured at about one microsecond a row."""
-    log_keys = _log_keys(changes.values, tracked)
-    known = dict(zip(log_keys, ledger.alias(tracked.name, log_keys), strict=True))
+    names = log_keys(changes.values, tracked)
+    known = dict(zip(names, ledger.alias(tracked.name, names), strict=True))
     updated: dict[bytes, bytes | None] = {}
     out: list[tuple[int, int, bytes]] = []
-    for i, (log_key, key, op, unknown) in enumerate(zip(log_keys, keys, changes.op.tolist(), absent.tolist(), strict=True)):
+    for i, (log_key, key, op, unknown) in enumerate(zip(names, keys, changes.op.tolist(), absent.tolist(), strict=True)):
         before = known.get(log_key)
         if op == DELETE:
             out.append((i, DELETE, before or key or row_keys.NO_KEY + log_key))

@@ -108,6 +108,17 @@ def test_rows_without_a_key_are_left_out(side: Any) -> None:
     assert rows(walk(side.reader(), table, ("k", "v"), ("k",), 1)) == [("1", "a"), ("3", "c")]
 
 
+def test_rows_without_a_key_are_read_where_they_are_asked_for(side: Any) -> None:
+    table = side.table("unnamed", "id int PRIMARY KEY, k int UNIQUE, l varchar(5), v varchar(5)")
+    side.execute("INSERT INTO unnamed VALUES (1, 1, 'x', 'a'), (2, NULL, 'x', 'b'), (3, 3, NULL, 'c'), (4, NULL, NULL, 'd')")
+    reader = side.reader()
+    first = reader.read_chunk(table, ("v", "k"), ("id",), None, 2, ("k", "l"))
+    assert (rows([first]), first.last) == ([("b", None), ("c", "3")], ("3",))
+    assert rows([reader.read_chunk(table, ("v",), ("id",), first.last, 2, ("k", "l"))]) == [("d",)]
+    at_once = reader.read_chunk(table, ("v",), (), None, 1, ("k",))
+    assert (sorted(rows([at_once])), at_once.last) == ([("b",), ("d",)], None)
+
+
 @pytest.mark.parametrize("limit", [1, 2, 3, 100])
 def test_rows_that_share_a_key_are_not_lost_between_chunks(side: Any, limit: int) -> None:
     table = side.table("shared", "k int, v int")

@@ -161,11 +161,13 @@ class Database:
 
     # --- Reader
 
-    def read_chunk(self, table: Table, columns: Sequence[str], key: Sequence[str], after: tuple[str, ...] | None, limit: int) -> Chunk:
+    def read_chunk(self, table: Table, columns: Sequence[str], key: Sequence[str], after: tuple[str, ...] | None, limit: int,
+                   null_in: Sequence[str] = ()) -> Chunk:  # fmt: skip
         self.fault("read_chunk")
-        named = sorted((tuple(str(row[c]) for c in key), row) for row in self.rows[table.name.table].values() if all(row[c] is not None for c in key))
+        named = sorted((tuple(str(row[c]) for c in key), row) for row in self.rows[table.name.table].values() if all(row[c] is not None for c in key)
+                       and (not null_in or any(row[c] is None for c in null_in)))  # fmt: skip
         chosen = [(k, row) for k, row in named if after is None or k > after][:limit]
-        return Chunk(rows=_texts([row for _, row in chosen], columns), fence=len(self.log), last=chosen[-1][0] if len(chosen) == limit else None)
+        return Chunk(rows=_texts([row for _, row in chosen], columns), fence=len(self.log), last=chosen[-1][0] if key and len(chosen) == limit else None)
 
     def fetch(self, table: Table, columns: Sequence[str], key: Sequence[str], keys: pa.Table) -> pa.Table:
         self.fault("fetch")
