@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from engine.mapping.step import Step
 from engine.model.schema import Column, Table
@@ -54,13 +54,35 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JoinedTable:
+    """One occurrence of a further table in a rule with joins.
+
+    alias: as the rule writes it, made unique. columns: all that are read of it anywhere in the rule, in table order. via: the alias of its neighbour
+    nearer to the base, empty for the base itself. A row belongs to those rows of the neighbour whose `there` columns equal its `here` columns;
+    other rows never matter to the rule.
+    """
+
+    alias: str
+    table: Table
+    columns: tuple[str, ...]
+    via: str
+    here: tuple[str, ...]
+    there: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CompiledRule:
-    """source: the table after FROM. key: the target columns that address a row. columns: the target columns the rule writes, the key included,
-    in SELECT order.
+    """source: the table after FROM, the base: each target row comes from one of its rows. key: the target columns that address a row. columns: the target
+    columns the rule writes, the key included, in SELECT order.
 
     reads: source columns used anywhere, in table order. filter_reads: those that decide whether the row belongs to the rule (WHERE, with the
     joins it looks at, and INNER JOIN): while one is missing the row cannot be judged. lineage: target column -> the source columns it derives
     from, conditions and lookup joins included, in table order. plan is for whole rows, key_plan for `Evaluator.keys`.
+
+    joined: the further tables of the same system, each after its neighbour; where there are any, `Evaluator.evaluate_joined` evaluates the rule, and
+    reads, filter_reads and lineage are the base's part alone. origins: target column -> (alias, column) it derives from, "" is the base; the conditions
+    and the path to the base of every table it looks at are included. filter_origins: the same for WHERE, HAVING and INNER JOIN. The key follows from the
+    base row alone where the origins of its columns name no alias; else `key_plan` is empty.
     """
 
     name: str
@@ -73,3 +95,6 @@ class CompiledRule:
     lineage: Mapping[str, tuple[str, ...]]
     plan: Plan
     key_plan: Plan
+    joined: tuple[JoinedTable, ...] = ()
+    origins: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+    filter_origins: tuple[tuple[str, str], ...] = ()
