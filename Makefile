@@ -4,7 +4,7 @@ BIN := .venv/bin
 # how many tests run side by side; each worker has its own servers
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$(( n > 4 ? 4 : n )))
 
-.PHONY: help setup test lint demo bench clean
+.PHONY: help setup test lint demo bench soak clean
 
 help:
 	@echo "make setup   install what is missing: uv, Python packages, server programs (no service is started)"
@@ -12,6 +12,7 @@ help:
 	@echo "make lint    ruff and mypy"
 	@echo "make demo    CRM and ERP agree while people write to both (ARGS='--seconds 60 --rate 400 --keep')"
 	@echo "make bench   speed against PostgreSQL's own replication (ARGS=...)"
+	@echo "make soak    50 kill -9 under load on both sides (minutes)"
 	@echo "make clean   remove caches and build results"
 
 setup:
@@ -29,6 +30,9 @@ demo: setup
 
 bench: setup
 	@$(BIN)/syncline bench $(ARGS)
+
+soak: setup
+	SYNCLINE_KILLS=50 $(BIN)/pytest -q tests/recovery/test_kill.py $(ARGS)
 
 clean:
 	rm -rf dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -21,6 +21,7 @@ from engine.model.batch import Chunk
 from engine.model.hashing import UNKNOWN, hash_column
 from engine.observe.progress import progress
 from engine.ports import Reader
+from engine.runtime.failpoints import reach
 from engine.runtime.intake import clock_us, log_keys, unnamed
 from engine.runtime.pipeline import Pipeline
 from engine.runtime.topology import Lane, Topology, Tracked
@@ -101,6 +102,7 @@ class Baseline:
             chunk, place = self._chunk(tracked, place)
             if chunk.rows.num_rows:
                 self._store(tracked, chunk)
+                reach("baseline.chunk")
                 advance(chunk.rows.num_rows)
             self.ledger.put_meta(name, place)
             if place != DONE and self.stop():
@@ -138,6 +140,7 @@ class Baseline:
         while place != DONE:
             chunk, place = self._chunk(lane.source, place)
             self.pipeline.ask_rows(lane, _keys(lane.source, chunk, self.ledger), chunk.rows, tie, self._agree, {name: [mark, place]})
+            reach("baseline.asked")
             advance(chunk.rows.num_rows)
             between()
             if place != DONE and self.stop():

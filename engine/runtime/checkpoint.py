@@ -27,6 +27,7 @@ from engine.model.schema import TableName
 from engine.model.state import NEVER, State, Writes
 from engine.model.write import MANY_ROWS, NO_ROW, ROW_EXISTS, WROTE, Marker, Write
 from engine.ports import Sink
+from engine.runtime.failpoints import reach
 from engine.runtime.flight import Flight
 from engine.runtime.proposal import Proposal, Proposer, quarantine
 from engine.runtime.topology import Topology
@@ -75,6 +76,7 @@ class Checkpoint:
             mine.sort(key=lambda p: self._order[p.lane.target.table.name])
             mine = _one_insert(mine)
             self.ledger.take_over(self._one_target(intent, mine, source, target, position))
+            reach("ledger.taken")
             done = targets.index(target) + 1
             now = [ask for ask, system in later.items() if system in targets[done : done + 1]]
             intent = Intent(asks={ask: None for ask in now if ask not in kept})
@@ -109,12 +111,15 @@ class Checkpoint:
             attempt += 1
             try:
                 sink.begin(marker)
+                reach("apply.begin")
                 done = apply(sink, writes)
+                reach("apply.wrote")
                 filled = intent.forked()
                 filled.batches[source, target] = number
                 for proposal, applied in zip(proposals, done, strict=True):
                     self._learn(filled, proposal, applied, position)
                 self.ledger.announce(filled)
+                reach("intent.announced")
             except Transient as error:
                 sink.rollback()
                 self.wait(target, attempt, error)
@@ -124,6 +129,7 @@ class Checkpoint:
                 raise
             try:
                 sink.commit()
+                reach("target.committed")
                 return filled
             except Transient as error:
                 self.wait(target, attempt, error)

@@ -20,6 +20,7 @@ from engine.ledger.ledger import Ledger, lock
 from engine.mapping.evaluator import Evaluator
 from engine.model.batch import Batch
 from engine.ports import Sink, Source
+from engine.runtime import failpoints
 from engine.runtime.assembly import Assembly, assemble
 from engine.runtime.baseline import Baseline
 from engine.runtime.checkpoint import Checkpoint
@@ -171,6 +172,7 @@ class Engine:
         try:
             if isinstance(news, SynclineError):
                 raise news
+            failpoints.reach("capture.read")
             self.under_way[system] = int(news.transactions.commit_us[0]) / 1e6 if len(news.transactions.commit_us) else 0.0
             self.pipeline.process(news)
         except FlightFailed as failed:
@@ -223,6 +225,7 @@ class Engine:
 @contextmanager
 def started(settings: Settings, stop: threading.Event, patience: float | None) -> Iterator[Engine]:
     """Connects and recovers. ConfigError, Transient or Terminal when the configuration or a system is not ready."""
+    failpoints.arm_from_environment()
     with ExitStack() as stack:
         handle = lock(settings.state)
         stack.callback(os.close, handle)

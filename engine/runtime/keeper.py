@@ -9,6 +9,7 @@ from engine.capture.tail import Tail
 from engine.errors import SynclineError, Terminal
 from engine.ledger.ledger import Ledger
 from engine.model.batch import Position
+from engine.runtime.failpoints import reach
 
 SYNC_SECONDS = 1.0
 
@@ -39,9 +40,11 @@ class Keeper(threading.Thread):
     def _keep(self) -> None:
         try:
             positions = {system: position_of(self._ledger, system) for system in self._tails}
+            reach("keeper.sync")
             self._ledger.sync()
             for system, tail in self._tails.items():
                 tail.acknowledge(positions[system])
+                reach("capture.ack")
             for system in self._tails:
                 since = self._under_way().get(system, 0.0)
                 self._ledger.put_meta(f"lag {system}", round(max(0.0, time.time() - since), 3) if since else 0.0)

@@ -20,6 +20,7 @@ from engine.model.hashing import UNKNOWN, hash_column
 from engine.ports import Reader
 from engine.resolve.observe import Events, observe
 from engine.runtime.checkpoint import Checkpoint
+from engine.runtime.failpoints import reach
 from engine.runtime.intake import Arrivals, arrivals, cuts
 from engine.runtime.proposal import Agrees, Proposer, Tie, Touched, quarantine
 from engine.runtime.topology import Lane, Topology, Tracked
@@ -100,6 +101,8 @@ class Pipeline:
             self.checkpoint.flight.land()  # the echo may be of the very batch in flight
         touched = [self._observe(part, transactions, intent) for part in parts if len(part.txn)]
         intent.echoed = _echoes(batch, txns)
+        if touched:
+            reach("observe.done")
         self._answer(touched, intent, batch.system, reached.text)
 
     def _observe(self, part: Arrivals, transactions: Transactions, intent: Intent) -> Touched:
@@ -174,6 +177,8 @@ class Pipeline:
                 attempts = self.ledger.asks.get((rule, key), 0)
                 if attempts:
                     self._due[rule, key] = time.monotonic() + min(0.02 * 2.0**attempts, 20.0)
+        if count:
+            reach("asks.done")
         return count
 
     def _out_of(self, rule: str, systems: Container[str]) -> bool:
