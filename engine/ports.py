@@ -39,8 +39,9 @@ class Problem:
 class Source(Protocol):
     """Tails one system's log.
 
-    Ordered: transactions come in commit order, whole, never twice within one `open`. May repeat: after `open(p)` everything committed after `p`
-    comes, also when it had been delivered before. Durable: the server keeps its log from the last `acknowledge`d position on.
+    Ordered: transactions come in commit order, whole or in parts (`Batch.open`), never twice within one `open`, and only once they are committed. May
+    repeat: after `open(p)` everything committed after `p` comes, also when it had been delivered before. Durable: the server keeps its log from the last
+    `acknowledge`d position on.
     """
 
     def prepare(self, watched: Sequence[Watched]) -> Position:
@@ -51,9 +52,10 @@ class Source(Protocol):
         """Starts reading after `position`. Terminal when the log no longer holds it (purged, slot gone, recreated, ahead of it)."""
 
     def read(self, timeout: float) -> Batch | None:
-        """The next batch, or None after `timeout` seconds (0.05-1) without news. A batch is bounded in rows, bytes and time; one transaction is never
-        split. When the log moves without changes of ours, a batch without changes carries the new position now and then (at most once a second).
-        Transient when the connection is lost: the caller opens again at its own position. Terminal on an event that is not understood."""
+        """The next batch, or None after `timeout` seconds (0.05-1) without news. A batch is bounded in rows, bytes and time; a transaction is split only
+        where it is larger than memory should hold. When the log moves without changes of ours, a batch without changes carries the new position now and
+        then (at most once a second). Transient when the connection is lost: the caller opens again at its own position. Terminal on an event that is not
+        understood."""
 
     def acknowledge(self, position: Position) -> None:
         """Everything up to here is durable with us: the server may forget it. Any thread; takes effect with the next `read`."""

@@ -1,14 +1,16 @@
 """Decodes pgoutput messages into batches of columns. No I/O: the caller hands over bytes and places, and takes batches.
 
 Message formats: https://www.postgresql.org/docs/current/protocol-logicalrep-message-formats.html, protocol versions 1 and 2 (streamed
-transactions are kept until their commit). Two-phase messages are recognised and refused; an unknown message stops the decoder.
+transactions are kept until their commit). A transaction that is too large for memory is handed over in parts. Two-phase messages are recognised and
+refused; an unknown message stops the decoder.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,9 +35,29 @@ _scan: Any = scanner.scan
 _MARKER_COLUMNS = ("rule_set", "source", "batch")
 
 
-def position(order: int, system_id: str) -> Position:
-    """`0/16B3748@7301234567890`: the place in the log and the server whose log it is."""
-    return Position(text=f"{order >> 32:X}/{order & 0xFFFFFFFF:X}@{system_id}", order=order)
+def position(order: int, system_id: str, part: tuple[int, int] | None = None) -> Position:
+    """`0/16B3748@7301234567890`: the place in the log and the server whose log it is. Within a transaction that is handed over in parts the place is
+    that before it, and `+0/16B9F00:1200` says which one (where its commit record lies) and how many of its row messages are done."""
+    inside = "" if part is None else f"+{_lsn(part[0])}:{part[1]}"
+    return Position(text=f"{_lsn(order)}@{system_id}{inside}", order=order)
+
+
+def server_of(at: Position) -> str:
+    """The server whose log it is; empty when the position does not say."""
+    return at.text.partition("@")[2].partition("+")[0]
+
+
+def part_of(at: Position) -> tuple[int, int] | None:
+    """(where the transaction's commit record lies, row messages of it that are done) of a position within a transaction."""
+    _, inside, text = at.text.partition("+")
+    if not inside:
+        return None
+    committed, _, done = text.partition(":")
+    return lsn_order(committed), int(done)
+
+
+def _lsn(order: int) -> str:
+    return f"{order >> 32:X}/{order & 0xFFFFFFFF:X}"
 
 
 def lsn_order(text: str) -> int:
@@ -55,12 +77,25 @@ class _Segment:
     missing: Bools
 
 
+@dataclass(slots=True)
+class _Replay:
+    """A streamed transaction on its way out: the blocks to come, the one at hand and the next message in it."""
+
+    streamed: Streamed
+    blocks: Iterator[tuple[Bytes, Ints, Ints]]
+    end: int
+    block: tuple[Bytes, Ints, Ints] | None = None
+    first: int = 0
+
+
 class Decoder:
-    """Feed messages, then take a batch when `full`, or when `transactions` is not 0 and `inside` is false.
+    """Feed messages, then take a batch when `full`, or when `transactions` is not 0 and `inside` is false. Then `go_on`, while `replaying`.
 
     watched: the tables to deliver. marker: schema and name of this system's checkpoint table; its rows of `rule_set` mark a transaction
     as ours and are not delivered. shapes: the catalogue's types by (schema, table), to notice altered columns. xid: a recent 64-bit
     transaction id of the server, from which those of the log are widened. verify: check that text is UTF-8 (encoding SQL_ASCII).
+    part_rows, part_bytes: a transaction that is larger is handed over in parts of this size. resume: see `part_of`. spill: where files for
+    streamed transactions are made, None for the system's own place.
     """
 
     def __init__(
@@ -75,6 +110,10 @@ class Decoder:
         xid: int = 0,
         max_rows: int = 10_000,
         max_bytes: int = 16 << 20,
+        part_rows: int = 100_000,
+        part_bytes: int = 32 << 20,
+        resume: tuple[int, int] | None = None,
+        spill: Path | None = None,
         verify: bool = False,
     ) -> None:
         self._system, self._system_id, self._rule_set, self._verify = system, system_id, rule_set, verify
@@ -90,6 +129,8 @@ class Decoder:
         self._place_relations()
         self._state = np.zeros(scanner.STATE_LENGTH, dtype=np.int64)
         self._state[scanner.MAX_ROWS], self._state[scanner.MAX_SIZE] = max_rows, max_bytes
+        self._state[scanner.PART_ROWS], self._state[scanner.PART_SIZE] = part_rows, part_bytes
+        self._state[scanner.RESUME], self._state[scanner.RESUME_READ] = resume or (-1, 0)
         self._t: Any = [np.zeros(1024, dtype=np.int64) for _ in range(3)]
         self._c: Any = [np.zeros(4096, dtype=np.int64) for _ in range(4)]
         self._op = np.zeros(4096, dtype=np.uint8)
@@ -99,6 +140,9 @@ class Decoder:
         self._truncates: list[Truncate] = []
         self._streams: dict[int, Streamed] = {}
         self._open_stream: int | None = None
+        self._spill = spill
+        self._replaying: _Replay | None = None
+        self._open_own: tuple[str, int] | None = None
 
     @property
     def transactions(self) -> int:
@@ -113,8 +157,16 @@ class Decoder:
     @property
     def full(self) -> bool:
         state = self._state
+        if self.inside:
+            rows, size = state[scanner.SEQ] - state[scanner.TXN_SEQ], state[scanner.SIZE] - state[scanner.TXN_SIZE]
+            return bool(rows >= state[scanner.PART_ROWS] or size >= state[scanner.PART_SIZE])
         rows, size = state[scanner.ROWS] >= state[scanner.MAX_ROWS], state[scanner.SIZE] >= state[scanner.MAX_SIZE]
-        return not self.inside and self.transactions > 0 and bool(rows or size or self.transactions >= state[scanner.MAX_ROWS])
+        return self.transactions > 0 and bool(rows or size or self.transactions >= state[scanner.MAX_ROWS])
+
+    @property
+    def replaying(self) -> bool:
+        """A streamed transaction was committed and is not handed over to its end: `go_on` comes before any further message."""
+        return self._replaying is not None
 
     @property
     def order(self) -> int:
@@ -132,7 +184,7 @@ class Decoder:
         is full. Returns the index of the first message not taken. Until `settle` or `take`, the bytes must stay where they are (a larger
         array may take over). Terminal on a message that is malformed or not known; then the decoder is of no more use."""
         self._raw = raw
-        while first < count:
+        while first < count and not self.replaying:
             if self._open_stream is not None:
                 first = self._keep_streamed(raw, starts, ends, first, count)
                 continue
@@ -162,25 +214,36 @@ class Decoder:
         self._state[scanner.CHANGES] = self._state[scanner.CELLS] = 0
 
     def take(self) -> Batch:
-        """Everything read so far as one batch; not inside a transaction."""
-        assert not self.inside
+        """Everything read so far as one batch. Inside a transaction: its part so far is the last one of the batch, which is `open` then."""
         self.settle()
-        count = self.transactions
+        is_open, state = self.inside, self._state
+        count = self.transactions + is_open
         commit, xid, order = (values[:count].copy() for values in self._t)
+        part = None
+        if is_open:
+            part = int(order[-1]), int(state[scanner.READ])
+            # Its end is not known yet. All parts have this place: past every commit before, and before every later one.
+            order[-1] += 1
         origin, batch, origins = self._own(count)
+        self._open_own = (origins[origin[-1]], int(batch[-1])) if is_open and origin[-1] >= 0 else None
         transactions = Transactions(commit_us=commit, order=order, fence=self._widen(xid), origin=origin, batch=batch, origins=origins)
         changes = tuple(_joined(watched.table, watched.columns, segments) for watched, segments in zip(self._watched, self._segments, strict=False) if segments)
         out = Batch(
             system=self._system,
-            high=position(self.order, self._system_id),
+            high=position(self.order, self._system_id, part),
             transactions=transactions,
             changes=changes,
             truncates=tuple(self._truncates),
+            open=is_open,
         )
+        if is_open:
+            for values in self._t:
+                values[0] = values[count - 1]
+            state[scanner.PARTS] = 1
         self._segments = [[] for _ in self._segments]
         self._truncates = []
-        for place in (scanner.TXNS, scanner.SEQ, scanner.TXN_SEQ, scanner.ROWS, scanner.SIZE):
-            self._state[place] = 0
+        for place in (scanner.TXNS, scanner.SEQ, scanner.TXN_SEQ, scanner.ROWS, scanner.SIZE, scanner.TXN_SIZE):
+            state[place] = 0
         return out
 
     def _scan(self, raw: Bytes, starts: Ints, ends: Ints, first: int, count: int, skip: int) -> int:
@@ -302,9 +365,11 @@ class Decoder:
         return columns, missing
 
     def _own(self, count: int) -> tuple[Int32s, Int64s, tuple[str, ...]]:
-        """Which transactions are ours: one look per marker row, of which each of our transactions has one."""
+        """Which transactions are ours: one look per marker row, of which each of our transactions has one. The first one may go on from a batch before."""
         origin, batch = np.full(count, -1, dtype=np.int32), np.zeros(count, dtype=np.int64)
         origins: dict[str, int] = {}
+        if self._open_own is not None and count:
+            origin[0], batch[0] = origins.setdefault(self._open_own[0], 0), self._open_own[1]
         for segment in self._segments[self._marker_index]:
             rows = zip(segment.op, segment.txn, *(column.to_pylist() for column in segment.columns), strict=True)
             for op, txn, rule_set, source, number in rows:
@@ -328,18 +393,21 @@ class Decoder:
         try:
             if kind == b"S":
                 (xid, _) = struct.unpack("!IB", body)
-                self._streams.setdefault(xid, Streamed())
+                if xid not in self._streams:
+                    self._streams[xid] = Streamed(self._spill)
                 self._open_stream = xid
             elif kind == b"c":
-                xid, _, _, end, committed = struct.unpack("!IBQqq", body)
-                if end < 0 or not 0 <= committed + _POSTGRES_EPOCH_US < 1 << 63:
+                xid, _, committed, end, at = struct.unpack("!IBQqq", body)
+                if end < 0 or committed >= 1 << 62 or not 0 <= at + _POSTGRES_EPOCH_US < 1 << 63:
                     raise Terminal(f"the log cannot be read: {scanner.REASONS[scanner.RANGE]}", where=self._system)
-                self._replay(xid, end, committed + _POSTGRES_EPOCH_US)
+                self._replay(xid, committed, end, at + _POSTGRES_EPOCH_US)
                 self._raw = raw
             elif kind == b"A":
                 xid, part = struct.unpack_from("!II", body)
                 if xid == part:
-                    self._streams.pop(xid, None)
+                    gone = self._streams.pop(xid, None)
+                    if gone is not None:
+                        gone.close()
                 elif xid in self._streams:
                     self._streams[xid].drop(part)
             else:
@@ -360,7 +428,7 @@ class Decoder:
             return int(stop) + 1
         return int(stop)
 
-    def _replay(self, xid: int, end: int, committed_us: int) -> None:
+    def _replay(self, xid: int, committed: int, end: int, committed_us: int) -> None:
         """A streamed transaction was committed: it takes its place in the order of commits."""
         self.settle()
         streamed = self._streams.pop(xid, None)
@@ -369,17 +437,43 @@ class Decoder:
         if self.transactions + 1 > len(self._t[0]):
             self._grow()
         at, state = self.transactions, self._state
-        self._t[0][at], self._t[1][at], self._t[2][at] = committed_us, xid, end
-        state[scanner.IN_TXN], state[scanner.TXN_SEQ] = 1, state[scanner.SEQ]
-        for raw, starts, ends in streamed.parts():
+        self._t[0][at], self._t[1][at], self._t[2][at] = committed_us, xid, committed
+        state[scanner.IN_TXN] = 1
+        scanner.open_transaction(state, committed)
+        self._replaying = _Replay(streamed, streamed.parts(), end)
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Reads on in the streamed transaction that is `replaying`, until its end or until the batch is full."""
+        replay, state = self._replaying, self._state
+        assert replay is not None
+        while True:
+            if replay.block is None:
+                replay.block, replay.first = next(replay.blocks, None), 0
+            if replay.block is None:
+                break
+            raw, starts, ends = replay.block
             self._raw = raw
-            first = self._scan(raw, starts, ends, 0, len(starts), 4)
-            if state[scanner.STOP] != scanner.DONE:
-                raise self._malformed(int(state[scanner.STOP]), raw, int(starts[first]), int(ends[first]))
+            replay.first = self._scan(raw, starts, ends, replay.first, len(starts), 4)
             self.settle()
-        state[scanner.IN_TXN], state[scanner.COMMIT_END] = 0, end
-        if state[scanner.SEQ] > state[scanner.TXN_SEQ]:
+            if state[scanner.STOP] == scanner.FULL:
+                return
+            if state[scanner.STOP] != scanner.DONE:
+                raise self._malformed(int(state[scanner.STOP]), raw, int(starts[replay.first]), int(ends[replay.first]))
+            replay.block = None
+        self._replaying = None
+        replay.streamed.close()
+        state[scanner.IN_TXN], state[scanner.COMMIT_END] = 0, replay.end
+        self._t[2][self.transactions] = self._t[2][self.transactions] + 1 if state[scanner.PARTS] else replay.end
+        if state[scanner.PARTS] or state[scanner.SEQ] > state[scanner.TXN_SEQ]:
             state[scanner.TXNS] += 1
+
+    def close(self) -> None:
+        """Gives up what was streamed and not committed."""
+        for streamed in self._streams.values():
+            streamed.close()
+        if self._replaying is not None:
+            self._replaying.streamed.close()
 
     def _malformed(self, reason: int, raw: Bytes, start: int, end: int) -> Terminal:
         kind = raw[start + _BODY - 1] if end - start >= _BODY else raw[start] if end > start else 0

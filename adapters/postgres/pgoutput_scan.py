@@ -18,7 +18,10 @@ Ints = npt.NDArray[np.int64]
 
 # Places in the state vector.
 STOP, IN_TXN, TXNS, CHANGES, CELLS, SEQ, TXN_SEQ, ROWS, SIZE, MAX_ROWS, MAX_SIZE, WAL_END, REPLY, COMMIT_END, CURSOR = range(15)
-STATE_LENGTH = 16
+# A transaction past PART_ROWS or PART_SIZE (since TXN_SEQ, TXN_SIZE) is handed over in parts. READ: row messages of the open transaction so far, those of
+# all tables; SKIP: how many of them were handed over before, if its commit record lies at RESUME. PARTS: it is handed over in parts.
+TXN_SIZE, PART_ROWS, PART_SIZE, READ, SKIP, RESUME, RESUME_READ, PARTS = range(15, 23)
+STATE_LENGTH = 24
 
 # Why `scan` stopped. Negative: the message at the returned index is malformed.
 DONE, FULL, GROW, RELATION, TRUNCATE, STREAM, TWO_PHASE = 0, 1, 2, 3, 4, 5, 6
@@ -182,6 +185,16 @@ def _add(state: Ints, table: int, op: int, cell: int, c_table: Ints, c_txn: Ints
 
 
 @nb.njit(cache=True, nogil=True)
+def open_transaction(state: Ints, committed: int) -> None:
+    """A transaction begins whose commit record lies at `committed`."""
+    state[TXN_SEQ] = state[SEQ]
+    state[TXN_SIZE] = state[SIZE]
+    state[READ] = 0
+    state[SKIP] = state[RESUME_READ] if committed == state[RESUME] else 0
+    state[PARTS] = 1 if state[SKIP] > 0 else 0
+
+
+@nb.njit(cache=True, nogil=True)
 def scan(
     raw: Bytes,
     starts: Ints,
@@ -246,13 +259,19 @@ def scan(
                 state[STOP] = NO_RELATION
                 return i
             table = r_table[r]
-            if table < 0:
+            # The marker, which is the last table, tells of the whole transaction whose it is.
+            if table < 0 or (state[READ] < state[SKIP] and table != len(widths) - 1):
+                state[READ] += 1
                 continue
+            if state[SEQ] - state[TXN_SEQ] >= state[PART_ROWS] or state[SIZE] - state[TXN_SIZE] >= state[PART_SIZE]:
+                state[STOP] = FULL
+                return i
             width, base, columns = widths[table], r_base[r], r_columns[r]
             cell = state[CELLS]
             if cell + 2 * width > len(cell_start) or state[CHANGES] + 2 > len(c_op):
                 state[STOP] = GROW
                 return i
+            state[READ] += 1
             state[SIZE] += end - begin
             tag = raw[at + 4]
             at += 5
@@ -328,7 +347,7 @@ def scan(
                 state[STOP] = RANGE
                 return i
             state[IN_TXN] = 1
-            state[TXN_SEQ] = state[SEQ]
+            open_transaction(state, t_order[n])
         elif kind == 67:  # C
             if skip or not state[IN_TXN]:
                 state[STOP] = ORDER
@@ -341,8 +360,11 @@ def scan(
             if state[COMMIT_END] < 0:
                 state[STOP] = RANGE
                 return i
-            t_order[state[TXNS]] = state[COMMIT_END]
-            if state[SEQ] > state[TXN_SEQ]:
+            if state[PARTS]:
+                t_order[state[TXNS]] += 1  # as of the parts before
+            else:
+                t_order[state[TXNS]] = state[COMMIT_END]
+            if state[PARTS] or state[SEQ] > state[TXN_SEQ]:
                 state[TXNS] += 1
             if state[ROWS] >= state[MAX_ROWS] or state[TXNS] >= state[MAX_ROWS] or state[SIZE] >= state[MAX_SIZE]:
                 state[STOP] = FULL

@@ -16,7 +16,7 @@ import psycopg
 from psycopg import sql
 
 from adapters.postgres.connection import Connection, wrap
-from adapters.postgres.pgoutput import lsn_order, position
+from adapters.postgres.pgoutput import lsn_order, position, server_of
 from adapters.postgres.pgoutput_relation import Shape
 from engine.errors import SynclineError, Terminal, Transient
 from engine.model.batch import Position
@@ -127,7 +127,7 @@ def check_resume(connection: Connection, system: str, watched: Sequence[Watched]
     """Terminal, with the reason, when the log after `start` is not all there. The server itself would silently begin later."""
     where = f"system {system}"
     again = "drop the state of this system, or restore the server's log, and let the rules read all rows again (resync)"
-    known = start.text.partition("@")[2]
+    known = server_of(start)
     if known and known != server.system_id:
         raise Terminal(
             f"this is another server than before (system identifier {server.system_id}, our position is of {known})",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from adapters.postgres import slot
 from adapters.postgres.connection import Connection, connect
-from adapters.postgres.pgoutput import Decoder
+from adapters.postgres.pgoutput import Decoder, part_of
 from adapters.postgres.pgoutput_wire import Busy, LibpqWire, SocketWire, Wire
 from engine.errors import Terminal, Transient
 from engine.model.batch import Batch, Position
@@ -29,7 +30,8 @@ _SETTLE_BYTES = 8 << 20
 
 class PostgresSource:
     """Options: `publication`, `slot` (names), `streaming` (bool: let the server send large transactions before their commit; we keep them
-    instead of it), `transport` (`auto`, `libpq`: how the stream is read), `batch_rows`, `batch_bytes`. See `engine.ports.Source`."""
+    instead of it), `transport` (`auto`, `libpq`: how the stream is read), `batch_rows`, `batch_bytes`, `transaction_rows`, `transaction_bytes` (a larger
+    transaction comes in parts), `spill` (folder for what does not fit in memory). See `engine.ports.Source`."""
 
     def __init__(self, name: str, url: str, rule_set: str, options: Mapping[str, object]) -> None:
         self._name, self._url, self._rule_set, self._options = name, url, rule_set, dict(options)
@@ -63,6 +65,10 @@ class PostgresSource:
                 verify=not server.utf8,
                 max_rows=_number(self._options, "batch_rows", 10_000),
                 max_bytes=_number(self._options, "batch_bytes", 16 << 20),
+                part_rows=_number(self._options, "transaction_rows", 100_000),
+                part_bytes=_number(self._options, "transaction_bytes", 32 << 20),
+                resume=part_of(position),
+                spill=Path(str(self._options["spill"])) if self._options.get("spill") else None,
             )
             self._system_id = server.system_id
             wire = self._wire_for(connection)
@@ -113,6 +119,7 @@ class PostgresSource:
         """See the port."""
         wire, self._wire = self._wire, None
         if wire is not None:
+            self._decoder.close()
             try:
                 if self._acknowledged > self._told:
                     wire.status(self._acknowledged, reply=False)
@@ -164,6 +171,8 @@ class PostgresSource:
     def _decode(self) -> None:
         """Lets the decoder read what has come, until its batch is full."""
         inbox, decoder = self._opened().inbox, self._decoder
+        if decoder.replaying and not decoder.full:
+            decoder.go_on()
         if inbox.waiting and not decoder.full:
             inbox.first = decoder.feed(inbox.raw, inbox.starts, inbox.ends, inbox.first, inbox.count)
         if inbox.end > _SETTLE_BYTES and not decoder.full:

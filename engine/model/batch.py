@@ -1,4 +1,4 @@
-"""What a log reader hands to the engine: whole transactions, as columns."""
+"""What a log reader hands to the engine: transactions, as columns."""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -78,13 +78,17 @@ class Truncate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Whole transactions of one system. `high` is the position to resume from once the batch is done; a batch without changes only moves it."""
+    """Transactions of one system. `high` is the position to resume from once the batch is done; a batch without changes only moves it.
+
+    open: the last transaction is a large one that goes on in the next batch. `high` names its part then: its order is that of the place before the
+    transaction, and reading resumes within it. All parts have one `Transactions.order`, fence, origin and batch number."""
 
     system: str
     high: Position
     transactions: Transactions
     changes: tuple[Changes, ...] = ()
     truncates: tuple[Truncate, ...] = ()
+    open: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -100,7 +100,7 @@ class Pipeline:
         if any(not self.ledger.pending.knows(*echo) for echo in _echoes(batch, txns)):
             self.checkpoint.flight.land()  # the echo may be of the very batch in flight
         touched = [self._observe(part, transactions, intent) for part in parts if len(part.txn)]
-        intent.echoed = _echoes(batch, txns)
+        intent.echoed = _echoes(batch, txns, ended=True)
         if touched:
             reach("observe.done")
         self._answer(touched, intent, batch.system, reached.text)
@@ -318,10 +318,11 @@ def _rising(batch: Batch, low: int, before: int) -> Batch:
     return replace(batch, transactions=replace(batch.transactions, commit_us=commit_us))
 
 
-def _echoes(batch: Batch, txns: range) -> list[tuple[str, str, int]]:
-    """(source, target, batch number) of the transactions of ours among these, in log order."""
+def _echoes(batch: Batch, txns: range, *, ended: bool = False) -> list[tuple[str, str, int]]:
+    """(source, target, batch number) of the transactions of ours among these, in log order. ended: without one of which more is to come."""
     transactions = batch.transactions
-    ours = [txn for txn in np.flatnonzero(transactions.origin >= 0).tolist() if txn in txns]
+    last = len(transactions.order) - 1
+    ours = [txn for txn in np.flatnonzero(transactions.origin >= 0).tolist() if txn in txns and not (ended and batch.open and txn == last)]
     return [(transactions.origins[transactions.origin[txn]], batch.system, int(transactions.batch[txn])) for txn in ours]
 
 

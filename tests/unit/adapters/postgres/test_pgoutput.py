@@ -16,10 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters.postgres import pgoutput_scan as scanner
-from adapters.postgres.pgoutput import Decoder, lsn_order, position
+from adapters.postgres import pgoutput_stream
+from adapters.postgres.pgoutput import Decoder, lsn_order, part_of, position
 from adapters.postgres.pgoutput_relation import Shape
+from adapters.spill import SpillFile
 from engine.errors import Terminal
-from engine.model.batch import DELETE, INSERT, UPDATE, Batch
+from engine.model.batch import DELETE, INSERT, UPDATE, Batch, Position
 from engine.model.schema import Column, Table, TableName
 from engine.model.types import DataType, Kind
 from engine.ports import Watched
@@ -263,6 +265,79 @@ def test_streamed_transactions_are_kept_until_their_commit_and_lose_what_was_rol
     assert [(seq, row["id"]) for seq, _, _, row in rows(batch)] == [(0, "3"), (1, "1"), (2, "4"), (3, "5"), (4, "6")]
     assert batch.transactions.order.tolist() == [100, 200, 300]
     assert batch.transactions.fence.tolist() == [70, 50, 71]
+
+
+MARKER_ROW = ("rules", "crm", "12", "pos")
+
+
+def marked(*, xid: int | None = None) -> list[bytes]:
+    columns = ("rule_set", "source", "batch", "position")
+    return [relation(MARK, "syncline_checkpoint", columns, xid=xid), insert(*MARKER_ROW, oid=MARK, xid=xid)]
+
+
+def large(streaming: bool) -> list[bytes]:
+    """A small transaction, one of ours with seven rows, and another small one."""
+    ids = [str(n) for n in range(7)]
+    if streaming:
+        body = [relation(xid=9), *marked(xid=9), *(insert(i, "x", "", xid=9) for i in ids)]
+        middle = [*streamed(9, *body[:6]), *streamed(9, *body[6:], first=False), w("c", struct.pack("!IBQQq", 9, 0, 190, 200, 0))]
+    else:
+        middle = [begin(9, at=190), relation(), *marked(), *(insert(i, "x", "") for i in ids), commit(200, at=190)]
+    return [
+        begin(8, at=90), relation(), insert("a", "x", ""), commit(100, at=90),
+        *middle,
+        begin(10, at=290), relation(), insert("z", "x", ""), commit(300, at=290),
+    ]  # fmt: skip
+
+
+def taken(messages: Sequence[bytes], at: Position | None = None) -> list[Batch]:
+    """All batches, with transactions of more than three changes in parts."""
+    marker = ("public", "syncline_checkpoint")
+    resume = None if at is None else part_of(at)
+    decoder = Decoder("erp", [watched()], rule_set="rules", marker=marker, system_id="s", part_rows=3, resume=resume)
+    raw = np.frombuffer(b"".join(messages), dtype=np.uint8).copy()
+    ends = np.cumsum([len(m) for m in messages], dtype=np.int64)
+    starts, first, batches = ends - np.array([len(m) for m in messages], dtype=np.int64), 0, []
+    while first < len(messages) or decoder.replaying:
+        if decoder.replaying:
+            decoder.go_on()
+        first = decoder.feed(raw, starts, ends, first, len(messages))
+        if decoder.full:
+            batches.append(decoder.take())
+    return [*batches, decoder.take()]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_large_transaction_comes_in_parts_and_reading_resumes_behind_each(streaming: bool) -> None:
+    messages = large(streaming)
+    batches = taken(messages)
+    ids = [[row["id"] for *_, row in rows(batch)] for batch in batches]
+    assert ids == [["a", "0", "1"], ["2", "3", "4"], ["5", "6", "z"]]
+    assert [batch.open for batch in batches] == [True, True, False]
+    # The parts have one place, between the commits before and after, and all of them are ours.
+    assert [batch.transactions.order.tolist() for batch in batches] == [[100, 191], [191], [191, 300]]
+    assert [batch.transactions.batch.tolist() for batch in batches] == [[0, 12], [12], [12, 0]]
+    assert [batch.transactions.fence.tolist() for batch in batches] == [[8, 9], [9], [9, 10]]
+    assert [batch.high.order for batch in batches] == [100, 100, 300]
+    for n in (0, 1):
+        again = taken(messages[4:], at=batches[n].high)
+        assert [row["id"] for batch in again for *_, row in rows(batch)] == [i for part in ids[n + 1 :] for i in part]
+        assert {int(batch.transactions.batch[0]) for batch in again[:-1]} <= {12}
+        assert again[0].transactions.order[0] == 191
+    # A position within another transaction leaves nothing out.
+    other = Position(batches[0].high.text.replace("0/BE:", "0/BF:"), 100)
+    assert len([row for batch in taken(messages[4:], at=other) for row in rows(batch)]) == 8
+
+
+def test_streamed_messages_come_back_from_disk_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    messages = large(streaming=True)
+    expected = [rows(batch) for batch in taken(messages)]
+    written: list[int] = []
+    append = SpillFile.append
+    monkeypatch.setattr(pgoutput_stream, "IN_MEMORY", 100)
+    monkeypatch.setattr(SpillFile, "append", lambda self, data: written.append(len(data)) or append(self, data))
+    assert [rows(batch) for batch in taken(messages)] == expected
+    assert written
 
 
 def test_columns_that_are_gone_or_of_another_type_stop_the_decoder_by_name() -> None:
