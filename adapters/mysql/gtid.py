@@ -29,10 +29,18 @@ def order(file: str, offset: int) -> int:
     return int(match.group(2)) << _OFFSET_BITS | offset
 
 
-def position(file: str, offset: int, gtid: str = "") -> Position:
-    """The durable form: JSON with `gtid` (empty where the server has none), `file` and `offset`."""
-    text = json.dumps({"gtid": gtid, "file": file, "offset": offset}, separators=(",", ":"))
+def position(file: str, offset: int, gtid: str = "", part: tuple[int, int] | None = None) -> Position:
+    """The durable form: JSON with `gtid` (empty where the server has none), `file` and `offset`. Within a transaction that is handed over in parts that
+    is the place before it, and `part` says which one (`Transactions.order`) and how many of its rows events are done."""
+    inside = {} if part is None else {"part": list(part)}
+    text = json.dumps({"gtid": gtid, "file": file, "offset": offset, **inside}, separators=(",", ":"))
     return Position(text, order(file, offset))
+
+
+def part_of(at: Position) -> tuple[int, int] | None:
+    """The `part` of a position made by `position`."""
+    found = json.loads(at.text).get("part")
+    return None if found is None else (int(found[0]), int(found[1]))
 
 
 def parts(at: Position) -> tuple[str, int, str]:

@@ -15,6 +15,7 @@ import struct
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pymysql
@@ -42,7 +43,8 @@ _THROUGH_GTID = 4
 
 
 class MySqlSource:
-    """Tails one server's binary log. options: `server_id`, our number among its replicas (a random high one when absent), `batch_rows`."""
+    """Tails one server's binary log. options: `server_id`, our number among its replicas (a random high one when absent), `batch_rows`,
+    `transaction_rows`, `transaction_bytes` (a larger transaction comes in parts), `spill` (folder for what does not fit in memory)."""
 
     def __init__(self, name: str, url: str, rule_set: str, options: Mapping[str, object]) -> None:
         self._name = name
@@ -50,6 +52,9 @@ class MySqlSource:
         self._rule_set = rule_set
         self._server_id = int(str(options.get("server_id") or random.randrange(3_000_000_000, 4_000_000_000)))
         self._rows = int(str(options.get("batch_rows") or 10_000))
+        self._part_rows = int(str(options.get("transaction_rows") or 100_000))
+        self._part_bytes = int(str(options.get("transaction_bytes") or 32 << 20))
+        self._spill = Path(str(options["spill"])) if options.get("spill") else None
         self._where = f"system {name}"
         self._asking: pymysql.Connection | None = None
         self._dump: pymysql.Connection | None = None
@@ -113,6 +118,9 @@ class MySqlSource:
                 checksum=checksum,
                 start=position,
                 rows=self._rows,
+                part_rows=self._part_rows,
+                part_bytes=self._part_bytes,
+                spill=self._spill,
                 old_uuid=mariadb and _old_uuid(version(asking)),
             )
             self._measure_clock()

@@ -146,7 +146,10 @@ class _Assembling:
 
     def _system(self, name: str) -> None:
         system = self.settings.systems[name]
-        options = {"batch_rows": self.settings.batch_rows, "batch_ms": self.settings.batch_ms, **system.options}
+        options = {
+            "batch_rows": self.settings.batch_rows, "batch_ms": self.settings.batch_ms, "transaction_rows": self.settings.transaction_rows,
+            "spill": str(self.settings.state / "spill"), **system.options,
+        }  # fmt: skip
         adapter = registry.connect(system.adapter, name, system.url.get_secret_value(), options)
         self.adapters[name] = adapter
         self.readers[name] = adapter.reader()

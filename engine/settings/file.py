@@ -75,6 +75,7 @@ class FileEngine(_Table):
     state: Name = Field(default="./state", examples=['state = "./state"'])
     batch_rows: int = Field(default=10_000, ge=1, le=1_000_000, examples=["batch_rows = 10000"])
     batch_ms: int = Field(default=50, ge=1, le=60_000, examples=["batch_ms = 50"])
+    transaction_rows: int = Field(default=100_000, ge=100, le=1_000_000, examples=["transaction_rows = 100000"])
     chunk_rows: int = Field(default=10_000, ge=1, le=1_000_000, examples=["chunk_rows = 10000"])
 
     @field_validator("name")

@@ -72,6 +72,7 @@ class _Loading:
             rules=rules,
             batch_rows=engine.batch_rows,
             batch_ms=engine.batch_ms,
+            transaction_rows=engine.transaction_rows,
             chunk_rows=engine.chunk_rows,
         )
 

@@ -72,6 +72,7 @@ class Settings(_Frozen):
     the place in it is the rank of a system in stamps.
 
     batch_rows, batch_ms: a batch is closed after so many rows or milliseconds, whichever comes first.
+    transaction_rows: a transaction that changes more rows is carried over in parts.
     chunk_rows: rows per chunk of a first read."""
 
     path: Path
@@ -83,6 +84,7 @@ class Settings(_Frozen):
     batch_rows: int
     batch_ms: int
     chunk_rows: int
+    transaction_rows: int = 100_000
 
     def rule(self, name: str) -> RuleSettings:
         """Raises KeyError when there is no such rule."""

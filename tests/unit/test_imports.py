@@ -37,8 +37,9 @@ MAY: dict[str, tuple[str, ...]] = {
     "adapters.registry": ("engine.ports",),
     "adapters.copytext": BASE,
     "adapters.statements": BASE,
-    "adapters.postgres": (*BASE, "engine.resources", "adapters.copytext", "adapters.statements"),
-    "adapters.mysql": (*BASE, "engine.resources", "adapters.copytext", "adapters.statements"),
+    "adapters.spill": BASE,
+    "adapters.postgres": (*BASE, "engine.resources", "adapters.copytext", "adapters.statements", "adapters.spill"),
+    "adapters.mysql": (*BASE, "engine.resources", "adapters.copytext", "adapters.statements", "adapters.spill"),
 }
 """Package or module -> what of ours it may import besides itself."""
 

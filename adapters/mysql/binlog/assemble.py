@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,12 +13,13 @@ from adapters.mysql.binlog import rows
 from adapters.mysql.binlog.event import damaged
 from adapters.mysql.binlog.layout import Layout
 from adapters.mysql.binlog.rows import Int32s
-from adapters.mysql.binlog.stream import END, SLOT, START, TXN, Bytes, Int64s
+from adapters.mysql.binlog.stream import ARENA, END, SLOT, START, TXN, Bytes, Int64s
 from engine.errors import SynclineError, Terminal
 from engine.model.batch import DELETE, Batch, Changes, Position, Transactions, Truncate
 from engine.model.schema import TableName
 
 _PIECE_BYTES = 256 << 20
+_COUNTED_BYTES = 8 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,9 +85,9 @@ class Assembler:
         self._row_bytes: dict[tuple[str, str], float] = {}
 
     def batch(
-        self, b: Bytes, spans: Int64s, txns: Int64s, layouts: Sequence[Layout], emptied: Sequence[Emptied], high: Position
+        self, b: Bytes, spans: Int64s, txns: Int64s, layouts: Sequence[Layout], emptied: Sequence[Emptied], high: Position, *, is_open: bool = False
     ) -> Batch:
-        """`spans`: of whole transactions, in log order, offsets into `b`. `txns`: commit time, order."""
+        """`spans`: of whole transactions, or of a part of one, in log order, offsets into `b`. `txns`: commit time, order."""
         by_slot: dict[int, list[npt.NDArray[np.int64]]] = {}
         if len(spans):
             order = np.argsort(spans[:, SLOT], kind="stable")
@@ -129,14 +130,24 @@ class Assembler:
             ),
             changes=tuple(self._changes(b, spans, base + shift, found)),
             truncates=tuple(truncates),
+            open=is_open,
         )
 
-    def _pieces(self, spans: Int64s, which: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
-        """A huge transaction is decoded in pieces."""
+    def count(self, bytes_of: Callable[[int], Bytes], spans: Int64s, layouts: Sequence[Layout]) -> Int64s:
+        """Changes of each span. bytes_of: the bytes that the spans of an arena point into."""
+        counts = np.zeros(len(spans), dtype=np.int64)
+        kinds = spans[:, SLOT] * 2 + spans[:, ARENA]
+        for kind in np.unique(kinds).tolist():
+            for which in self._pieces(spans, np.flatnonzero(kinds == kind), _COUNTED_BYTES):
+                counts += np.bincount(self._cells(bytes_of(kind % 2), spans, which, layouts[kind // 2]).span, minlength=len(spans))
+        return counts
+
+    def _pieces(self, spans: Int64s, which: npt.NDArray[np.int64], size: int = _PIECE_BYTES) -> list[npt.NDArray[np.int64]]:
+        """Many spans are decoded in pieces."""
         sizes = np.cumsum(spans[which, END] - spans[which, START])
-        if sizes[-1] <= _PIECE_BYTES:
+        if sizes[-1] <= size:
             return [which]
-        return [part for part in np.split(which, np.flatnonzero(np.diff(sizes // _PIECE_BYTES)) + 1) if len(part)]
+        return [part for part in np.split(which, np.flatnonzero(np.diff(sizes // size)) + 1) if len(part)]
 
     def _cells(self, b: Bytes, spans: Int64s, which: npt.NDArray[np.int64], layout: Layout) -> Cells:
         key = (layout.wanted.database, layout.wanted.table)

@@ -1,12 +1,16 @@
 """The decoder of one dump connection: bytes are fed in, batches of whole transactions come out. No I/O; what it must ask of the server it asks through
 `Catalogue`.
 
-Bytes lie in one buffer that rows point into until their batch is taken. Events from compressed parts lie in a second one.
+Bytes lie in one buffer that rows point into until their batch is taken. Events from compressed parts lie in a second one. A transaction that is too large
+for memory makes the buffer a mapped file, and is handed over in parts once its end is there: a log may break off within a transaction.
 """
 
 from __future__ import annotations
 
+import itertools
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +23,7 @@ from adapters.mysql.binlog.assemble import Assembler, Emptied, empty
 from adapters.mysql.binlog.layout import Layout, Wanted, layout
 from adapters.mysql.binlog.statement import Kind, effect
 from adapters.mysql.schema import Described
+from adapters.spill import SpillFile
 from engine.errors import SynclineError, Terminal, Transient
 from engine.model.batch import Batch, Position
 
@@ -29,13 +34,18 @@ _BUFFER = 8 << 20
 _LEAST_ROOM = 64 << 10
 _EVENTS = 1 << 16
 _MAPS = 1 << 16
+_IN_MEMORY = 64 << 20
+"""A larger buffer is a mapped file."""
+_LEAST_ROW = 8
+_PIECE = 4 << 20
 _COMPRESSED = range(e.WRITE_ROWS_COMPRESSED_V1, e.DELETE_ROWS_COMPRESSED + 1)
 
 
 class Decoder:
     """rule_set: whose markers are ours. marker: the checkpoint table. described: columns of the watched tables as reading begins. charsets:
     character set by collation number. checksum: whether events before the first format description have one. start: where reading begins. rows, size:
-    when a batch is full, the rows by what rows took so far, the size in bytes of row events. old_uuid: see `layout`."""
+    when a batch is full, the rows by what rows took so far, the size in bytes of row events. old_uuid: see `layout`. part_rows, part_bytes: a larger
+    transaction comes in parts of this size. spill: where the file for it is made, None for the system's own place."""
 
     def __init__(
         self,
@@ -52,6 +62,9 @@ class Decoder:
         start: Position,
         rows: int = 10_000,
         size: int = 16 << 20,
+        part_rows: int = 100_000,
+        part_bytes: int = 32 << 20,
+        spill: Path | None = None,
         old_uuid: bool = False,
     ) -> None:
         self.system = system
@@ -66,6 +79,12 @@ class Decoder:
         self._gtids: gtid.MySqlGtids | None = None
         self._open_gtid: e.Gtid | None = None
 
+        self._spill = spill
+        self._files: dict[str, SpillFile] = {}
+        self._part_rows, self._part_bytes = part_rows, part_bytes
+        self._resume = gtid.part_of(start)
+        self._before = start
+        self._parts: deque[tuple[int, int]] = deque()
         self._buffer = np.empty(_BUFFER, dtype=np.uint8)
         self._end = 0
         self._scanned = 0
@@ -92,6 +111,9 @@ class Decoder:
         self._rows, self._size = rows, size
         self._state[s.CHECKSUM] = 4 if checksum else 0
         self._state[s.LIMIT] = min(rows * 24, size)
+        # Where reading resumes within a transaction that has a batch of its own as well, however large it is by the settings of today.
+        self._largest = min(part_bytes, part_rows * _LEAST_ROW)
+        self._state[s.LARGEST] = -1 if self._resume else self._largest
         self._state[s.SEQUENCE] = -1
         self.described = False
         self._start = start
@@ -129,9 +151,19 @@ class Decoder:
         if used >= len(self._buffer) // 4:
             self._drop(used)
         else:
-            bigger = np.empty(2 * len(self._buffer), dtype=np.uint8)
-            bigger[: self._end] = self._buffer[: self._end]
-            self._buffer = bigger
+            self._buffer = self._grown("buffer", self._buffer, self._end, 2 * len(self._buffer))
+
+    def _grown(self, name: str, array: s.Bytes, used: int, size: int) -> s.Bytes:
+        """A larger array that begins with the `used` first bytes of this one; a mapped file where it is too large for memory."""
+        if size <= _IN_MEMORY:
+            bigger = np.empty(size, dtype=np.uint8)
+        elif name in self._files:
+            return self._files[name].mapped(size)
+        else:
+            self._files[name] = SpillFile(self._spill)
+            bigger = self._files[name].mapped(size)
+        bigger[:used] = array[:used]
+        return bigger
 
     def _used(self) -> int:
         """Bytes at the start of the buffer that nothing needs any more."""
@@ -144,6 +176,7 @@ class Decoder:
         left = self._buffer[used : self._end].copy()
         if len(self._buffer) > _BUFFER and len(left) < _BUFFER // 2:
             self._buffer = np.empty(_BUFFER, dtype=np.uint8)
+            self._files.pop("buffer", None)
         self._buffer[: len(left)] = left
         self._end -= used
         self._scanned -= used
@@ -219,6 +252,12 @@ class Decoder:
                 return at, False
             if why == s.FULL:
                 return at, True
+            if why == s.OWN_BATCH:
+                if self.pending and not self._state[s.INNER]:
+                    return at, True  # what came before it first
+                self._state[s.LARGE] = 1
+                self._before = self.position
+                continue
             if why == s.GROW:
                 self._spans = _doubled(self._spans)
                 self._txns = _doubled(self._txns)
@@ -234,6 +273,10 @@ class Decoder:
                 self._table_map(body)
                 continue
             start, size = int(offsets[at]), int(sizes[at])
+            if b[start + 4] == e.TRANSACTION_PAYLOAD and self.pending:
+                end = start + size - int(self._state[s.CHECKSUM])
+                if e.transaction_payload(b[start + e.HEADER : end].tobytes()).size > self._state[s.LARGEST]:
+                    return at, True
             self._rare(b, start, size)
             at += 1
 
@@ -315,9 +358,7 @@ class Decoder:
 
     def _begin_group(self, group: int) -> None:
         self._state[s.GROUP] = group
-        # rows of a transaction that a crash of the server cut off
-        self._state[s.SPANS] = self._state[s.OPEN_SPAN]
-        self._state[s.OPEN_SIZE] = 0
+        s.forget_open(self._state)
 
     def _settle(self) -> None:
         if self._open_gtid is not None and not self._state[s.GROUP]:
@@ -346,23 +387,28 @@ class Decoder:
 
     def _payload(self, payload: e.Payload) -> None:
         """A whole transaction of MySQL, compressed."""
+        begin = self._arena_end
         if payload.kind == 255:
-            raw = payload.data
+            self._keep(payload.data)
         elif payload.kind == 0 and pa.Codec.is_available("zstd"):
-            try:
-                # as a stream, for the frame does not tell its size
-                raw = pa.CompressedInputStream(pa.BufferReader(payload.data), "zstd").read()
-            except (pa.ArrowException, OSError) as wrong:
-                raise e.damaged("a compressed transaction") from wrong
-            if len(raw) != payload.size:
+            # as a stream, for the frame does not tell its size
+            stream = pa.CompressedInputStream(pa.BufferReader(payload.data), "zstd")
+            while True:
+                try:
+                    raw = stream.read(_PIECE)
+                except (pa.ArrowException, OSError) as wrong:
+                    raise e.damaged("a compressed transaction") from wrong
+                if not raw:
+                    break
+                self._keep(raw)
+            if self._arena_end - begin != payload.size:
                 raise e.damaged("a compressed transaction")
         else:
             raise Terminal(
                 "the log holds compressed transactions that cannot be read here", fix="SET GLOBAL binlog_transaction_compression = OFF, then resync"
             )
-        begin = self._keep(raw)
         offsets, sizes = np.empty(_EVENTS, dtype=np.int64), np.empty(_EVENTS, dtype=np.int64)
-        end = begin + len(raw)
+        end = self._arena_end
         self._state[s.INNER] = 1
         limit, self._state[s.LIMIT] = int(self._state[s.LIMIT]), np.iinfo(np.int64).max
         try:
@@ -393,9 +439,7 @@ class Decoder:
         """Copies into the second buffer."""
         start, end = self._arena_end, self._arena_end + len(raw)
         if end > len(self._arena):
-            bigger = np.empty(max(2 * len(self._arena), end, 1 << 20), dtype=np.uint8)
-            bigger[:start] = self._arena[:start]
-            self._arena = bigger
+            self._arena = self._grown("arena", self._arena, start, max(2 * len(self._arena), end, 1 << 20))
         self._arena[start:end] = np.frombuffer(raw, dtype=np.uint8)
         self._arena_end = end
         return start
@@ -507,24 +551,81 @@ class Decoder:
                 raise self._failure
             return None
         self._settle()
+        if self._parts:
+            return self._part()
         count, txn_count = int(self._state[s.OPEN_SPAN]), int(self._state[s.TXNS])
         spans = self._spans[:count].copy()
-        b = self._buffer
-        inner = spans[:, s.ARENA] == 1
-        if inner.any():
-            if inner.all():
-                b = self._arena
-            else:
-                b = np.concatenate([self._buffer[: self._end], self._arena[: self._arena_end]])
-                spans[inner, s.START] += self._end
-                spans[inner, s.END] += self._end
-        high = self.position
-        batch = self._assembler.batch(b, spans, self._txns[:txn_count], self._layouts, self._emptied, high)
-        self._taken(count, txn_count)
+        sizes = spans[:, s.END] - spans[:, s.START]
+        large = bool(self._state[s.LARGE]) and not self._state[s.GROUP] and txn_count == 1
+        if large and (self._resumed(spans) or int(sizes.sum()) > self._part_bytes):
+            return self._first_part(spans)
+        batch = self._batch(spans, self.position)
         changes = sum(len(part) for part in batch.changes)
+        if large and changes > self._part_rows:
+            return self._first_part(spans)
+        self._taken(count, txn_count)
         if changes:
-            size = int((spans[:, s.END] - spans[:, s.START]).sum())
-            self._state[s.LIMIT] = min(max(self._rows * size // changes, 1), self._size)
+            self._state[s.LIMIT] = min(max(self._rows * int(sizes.sum()) // changes, 1), self._size)
+        return batch
+
+    def _batch(self, spans: s.Int64s, high: Position, *, is_open: bool = False) -> Batch:
+        inner = spans[:, s.ARENA] == 1
+        b = self._buffer
+        if inner.all() and len(spans):
+            b = self._arena
+        elif inner.any():
+            outer = spans[~inner]
+            low, end = int(outer[:, s.START].min()), int(outer[:, s.END].max())
+            inside = spans[inner]
+            begin, until = int(inside[:, s.START].min()), int(inside[:, s.END].max())
+            b = np.concatenate([self._buffer[low:end], self._arena[begin:until]])
+            shift = np.where(inner, end - low - begin, -low)
+            spans = spans.copy()
+            spans[:, s.START] += shift
+            spans[:, s.END] += shift
+        txns = self._txns[: int(self._state[s.TXNS])]
+        return self._assembler.batch(b, spans, txns, self._layouts, self._emptied, high, is_open=is_open)
+
+    def _resumed(self, spans: s.Int64s) -> bool:
+        """Whether parts of this transaction were handed over before we began to read."""
+        return self._resume is not None and self._resume[0] == int(self._txns[0, 1]) and len(spans) > 0
+
+    def _first_part(self, spans: s.Int64s) -> Batch:
+        """Cuts the one transaction that is waiting between its rows events."""
+        bounds = [0]
+        rows, size = 0, 0
+        if self._resumed(spans):
+            assert self._resume is not None
+            bounds = [int(np.searchsorted(spans[:, s.EVENT_NUMBER], self._resume[1], side="right"))]
+        counts = self._assembler.count(self._bytes_of, spans, self._layouts)
+        sizes = spans[:, s.END] - spans[:, s.START]
+        for n in range(bounds[0], len(spans)):
+            if n > bounds[-1] and (rows + counts[n] > self._part_rows or size + sizes[n] > self._part_bytes):
+                bounds.append(n)
+                rows, size = 0, 0
+            rows += int(counts[n])
+            size += int(sizes[n])
+        bounds.append(len(spans))
+        self._parts.extend(itertools.pairwise(bounds))
+        self.full = True
+        return self._part()
+
+    def _bytes_of(self, arena: int) -> s.Bytes:
+        return self._arena if arena else self._buffer
+
+    def _part(self) -> Batch:
+        first, last = self._parts.popleft()
+        spans = self._spans[: self._state[s.OPEN_SPAN]]
+        # The marker, which is in the first part, tells of all of them whose they are.
+        marks = np.array([self._layouts[slot].wanted.watched is None for slot in range(len(self._layouts))], dtype=np.bool_)
+        chosen = np.flatnonzero(marks[spans[:, s.SLOT]] | ((np.arange(len(spans)) >= first) & (np.arange(len(spans)) < last)))
+        high = self.position
+        if self._parts:
+            file, offset, state = gtid.parts(self._before)
+            high = gtid.position(file, offset, state, (int(self._txns[0, 1]), int(spans[last - 1, s.EVENT_NUMBER])))
+        batch = self._batch(spans[chosen].copy(), high, is_open=bool(self._parts))
+        if not self._parts:
+            self._taken(int(self._state[s.OPEN_SPAN]), 1)
         return batch
 
     def _taken(self, count: int, txn_count: int) -> None:
@@ -535,12 +636,16 @@ class Decoder:
         self._state[s.OPEN_SPAN] = 0
         self._state[s.TXNS] = 0
         self._state[s.SIZE] = 0
+        if not self._state[s.GROUP]:
+            self._state[s.LARGE] = 0
+            self._state[s.LARGEST] = self._largest
         self._emptied = []
         self.full = self._failure is not None
         if not (left[:, s.ARENA] == 1).any():
             self._arena_end = 0
             if len(self._arena) > _BUFFER:
                 self._arena = np.empty(0, dtype=np.uint8)
+                self._files.pop("arena", None)
         used = self._used()
         if used > len(self._buffer) // 2 or used == self._end:
             self._drop(used)

@@ -34,16 +34,19 @@ SIZE, OPEN_SIZE = 14, 15  # bytes of the spans of whole transactions, of the ope
 FILE = 16  # number of the log file
 INNER = 17  # 1: events from inside a compressed transaction: no checksum, no positions
 LIMIT = 18  # SIZE at which a batch is full
-STATE = 20
+EVENT = 19  # rows events of the open transaction so far, those of all tables
+LARGEST = 20  # OPEN_SIZE past which a transaction gets a batch of its own
+LARGE = 21  # 1: the open transaction, or the one just closed, is so large
+STATE = 22
 
-# columns of a span: the rows of one event of a watched table
-SLOT, TYPE, TXN, START, END, ARENA = 0, 1, 2, 3, 4, 5
-SPAN = 6
+# columns of a span: the rows of one event of a watched table. EVENT_NUMBER: which rows event of its transaction, counted from 1
+SLOT, TYPE, TXN, START, END, ARENA, EVENT_NUMBER = 0, 1, 2, 3, 4, 5, 6
+SPAN = 7
 
 # why `frame` stopped
 MORE, FILLED, SERVER_ERROR, END_OF_DATA, BROKEN = 0, 1, 2, 3, 4
 # why `walk` stopped
-DONE, FULL, RARE, GROW, TORN, NO_MAP = 0, 1, 2, 3, 4, 5
+DONE, FULL, RARE, GROW, TORN, NO_MAP, OWN_BATCH = 0, 1, 2, 3, 4, 5, 6
 
 REGISTRY = 4096
 
@@ -160,9 +163,19 @@ def close(state: Int64s, txns: Int64s, domains: Int64s, seconds: Int, keep: bool
     state[DONE_POS] = state[POS]
     state[OPEN_SPAN] = state[SPANS]
     state[OPEN_SIZE] = 0
+    state[EVENT] = 0
     state[GROUP] = 0
     state[SEQUENCE] = -1
     state[COMMIT_US] = 0
+
+
+@nb.njit(cache=True)
+def forget_open(state: Int64s) -> None:
+    """A transaction begins; rows of one that a crash of the server cut off are dropped."""
+    state[SPANS] = state[OPEN_SPAN]
+    state[OPEN_SIZE] = 0
+    state[EVENT] = 0
+    state[LARGE] = 0
 
 
 @nb.njit(cache=True)
@@ -200,8 +213,10 @@ def walk(
     for i in range(first, count):
         if state[SPANS] + 1 >= len(spans) or state[TXNS] + 1 >= len(txns) or state[DOMAINS] + 1 >= len(domains):
             return GROW, i
-        if state[GROUP] == 0 and state[SIZE] >= state[LIMIT]:
+        if state[GROUP] == 0 and (state[SIZE] >= state[LIMIT] or (state[LARGE] and state[TXNS] > 0)):
             return FULL, i
+        if state[OPEN_SIZE] > state[LARGEST] and state[GROUP] != 0 and not state[LARGE]:
+            return OWN_BATCH, i
         p = offsets[i]
         end = p + sizes[i] - state[CHECKSUM] * (1 - state[INNER])
         body = p + 19
@@ -222,17 +237,14 @@ def walk(
             state[DOMAIN] = _little(b, body + 8, 4)
             state[SERVER] = _little(b, p + 5, 4)
             state[GROUP] = 2 if b[body + 12] & 1 else 1
-            # rows of a transaction that a crash of the server cut off
-            state[SPANS] = state[OPEN_SPAN]
-            state[OPEN_SIZE] = 0
+            forget_open(state)
         elif kind == 16:
             close(state, txns, domains, _little(b, p, 4), False)
         elif kind == 2:
             word = _word(b, body, end) if state[GROUP] != 2 else 0
             if word == 1:
                 state[GROUP] = 1
-                state[SPANS] = state[OPEN_SPAN]
-                state[OPEN_SIZE] = 0
+                forget_open(state)
             elif word == 2:
                 close(state, txns, domains, _little(b, p, 4), False)
             else:
@@ -261,6 +273,7 @@ def walk(
             cell = table % REGISTRY
             if registry[cell, 0] != table:
                 return NO_MAP, i
+            state[EVENT] += 1
             if registry[cell, 1] < 0:
                 continue
             if kind >= 166:
@@ -282,5 +295,6 @@ def add_span(state: Int64s, spans: Int64s, slot: Int, kind: Int, start: Int, end
     spans[n, START] = start
     spans[n, END] = end
     spans[n, ARENA] = arena
+    spans[n, EVENT_NUMBER] = state[EVENT]
     state[SPANS] = n + 1
     state[OPEN_SIZE] += end - start

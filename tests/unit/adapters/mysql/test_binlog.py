@@ -15,6 +15,7 @@ import pyarrow as pa
 import pytest
 
 from adapters.mysql import gtid
+from adapters.mysql.binlog import decoder as decoder_module
 from adapters.mysql.binlog import event as e
 from adapters.mysql.binlog.decoder import Decoder, server_error
 from adapters.mysql.binlog.layout import Wanted, marker
@@ -78,8 +79,9 @@ def feed(decoder: Decoder, data: bytes, sizes: Sequence[int] = (1 << 30,), now_u
             if batch is not None:
                 batches.append(batch)
             decoder.run()
-    batch = decoder.take()
-    return [*batches, batch] if batch is not None else batches
+    while (batch := decoder.take()) is not None:
+        batches.append(batch)
+    return batches
 
 
 def told_by(batches: Sequence[Batch]) -> list[tuple[str, int, tuple[Any, ...]]]:
@@ -422,3 +424,56 @@ def test_batches_are_bounded_and_give_the_same_rows() -> None:
     sizes = [sum(len(part) for part in batch.changes) for batch in many]
     assert max(sizes) < 400 and len(many) > 5
     assert all(np.array_equal(np.concatenate([part.txn for part in batch.changes]), np.arange(len(batch.transactions.order))) for batch in many)
+
+
+@pytest.mark.parametrize("form", ["plain", "payload"])
+def test_a_large_transaction_comes_in_parts_and_reading_resumes_behind_each(form: str) -> None:
+    """Rows events stand for what a server writes: each is cut as a whole. Tables nobody watches have rows events too."""
+    marks = table_map(8, bytes([15, 15, 8]), (80).to_bytes(2, "little") * 2, table="syncline_checkpoint")
+    mark = rows(e.WRITE_ROWS, 8, 3, b"\0\5rules\3erp" + struct.pack("<q", 12), b"\7")
+    other = table_map(6, bytes([3]), b"", table="other")
+    more = rows(e.WRITE_ROWS, 6, 1, b"\0" + bytes(4), b"\1")
+    events = [
+        query("BEGIN"), marks, mark, other, more, MAP, insert((1, "a" * 20), (2, "b" * 20)), insert((3, "c" * 20), (4, "d" * 20)), more,
+        insert((5, "e"), (6, "f"), (7, "g")), insert((8, "h"), (9, "i")), event(e.XID, bytes(8), place=1000),
+    ]  # fmt: skip
+    before = packets(query("BEGIN", place=300), MAP, insert((0, "first")), event(e.XID, bytes(8), place=400))
+    large = packets(*events) if form == "plain" else packets(event(e.ANONYMOUS_GTID_LOG, bytes(42)), payload(*events))
+    after = packets(query("BEGIN", place=2100), MAP, insert((10, "last")), event(e.XID, bytes(8), place=2200))
+    checkpoint = tuple(
+        Described(name=n, base=b, declared=b, charset="utf8mb4" if b == "varchar" else "", length=20 if b == "varchar" else None)
+        for n, b in (("rule_set", "varchar"), ("source", "varchar"), ("batch", "bigint"))
+    )
+
+    def decoded(data: bytes, at: Position = START, sizes: Sequence[int] = (1 << 30,), part_rows: int = 4) -> list[Batch]:
+        decoder = decoder_of({"t": INT_AND_TEXT, "syncline_checkpoint": checkpoint}, mariadb=False, checksum=False, start=at, part_rows=part_rows)
+        return feed(decoder, data, sizes)
+
+    for sizes in ((1 << 30,), (7, 31)):
+        batches = decoded(before + large + after, sizes=sizes)
+        ids = [[row[0] for _, _, row in told_by([batch])] for batch in batches]
+        assert ids == [["0"], ["1", "2"], ["3", "4"], ["5", "6", "7"], ["8", "9"], ["10"]]
+        assert [batch.open for batch in batches] == [False, True, True, True, False, False]
+        assert [batch.transactions.batch.tolist() for batch in batches] == [[0], [12], [12], [12], [12], [0]]
+        assert len({int(batch.transactions.order[0]) for batch in batches[1:5]}) == 1
+        assert [batch.high.order & (1 << 40) - 1 for batch in batches[:4]] == [400] * 4
+    for n in (1, 2, 3):
+        # Whatever the bound is by then.
+        for part_rows in (4, 1000):
+            again = decoded(large + after, at=batches[n].high, part_rows=part_rows)
+            assert [row[0] for _, _, row in told_by(again)] == [i for part in ids[n + 1 :] for i in part]
+            assert again[0].transactions.batch.tolist() == [12]
+    assert len(told_by(decoded(large + after, at=batches[0].high))) == 10
+
+
+def test_what_is_too_large_for_memory_is_read_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoder_module, "_IN_MEMORY", 8 << 20)
+    described = (INT_AND_TEXT[0], Described(name="n", base="longtext", declared="longtext", charset="utf8mb4"))
+    map_of_long = table_map(5, bytes([3, 252]), b"\4")
+    texts = [chr(97 + k) * 1_000_000 for k in range(24)]
+    data = packets(query("BEGIN"), map_of_long, *(insert_long(k, text) for k, text in enumerate(texts)), XID)
+    decoder = decoder_of({"t": described}, mariadb=False, checksum=False, part_bytes=3 << 20, spill=tmp_path / "spill")
+    batches = feed(decoder, data, (1 << 20,))
+    assert [row for _, _, row in told_by(batches)] == [(str(k), text) for k, text in enumerate(texts)]
+    assert len(batches) == 8 and (tmp_path / "spill").is_dir() and not list((tmp_path / "spill").iterdir())
+    assert not decoder._files
