@@ -6,14 +6,12 @@ The work is done next door: `statement` takes the text apart, `scope` finds the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 
 from sqlglot import exp
 
 from engine.errors import SynclineError
 from engine.mapping.binding import Binder
-from engine.mapping.conversion import DUCKDB, Conversion, Impossible, conversion, text_length
-from engine.mapping.duck_type import engine_type, fits_decimal
+from engine.mapping.conversion import text_length
 from engine.mapping.findings import Findings, nearest
 from engine.mapping.functions import check_functions
 from engine.mapping.lookups import Lookup
@@ -21,9 +19,9 @@ from engine.mapping.query import Computed, QueryWriter, ResolvedJoin, needed_joi
 from engine.mapping.rule import CompiledRule, Output, Plan
 from engine.mapping.scope import Resolved, Scope
 from engine.mapping.statement import Statement, read_statement
+from engine.mapping.target import Selected, TargetSide
 from engine.mapping.text_bound import text_bound
-from engine.model.schema import Column, Table, TableName
-from engine.model.types import Kind
+from engine.model.schema import Table, TableName
 from engine.ports import Problem
 
 Tables = Callable[[str, str, str], Table]
@@ -65,15 +63,6 @@ def _live(table: Tables, name: tuple[str, str, str], findings: Findings) -> Tabl
         return None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Selected:
-    """One entry of the SELECT list whose names are known. target: None when there is no such column."""
-
-    name: str
-    value: Resolved
-    target: Column | None
-
-
 class _Compiler:
     def __init__(
         self,
@@ -88,21 +77,20 @@ class _Compiler:
         self._name = name
         self._statement = statement
         self._source = source
-        self._target = target
+        self._side = TargetSide(
+            target=target, source=source.name.system, adapters=adapters, sql=statement.sql, projections=statement.projections, findings=findings
+        )
         self._lookups = lookups
-        self._adapters = adapters
         self._findings = findings
         self._joined = [self._lookup(join.lookup) for join in statement.joins]
-        self._unclear = False
-        """Which target columns the SELECT names is not known."""
         self._scope = Scope(statement, source, self._joined, findings)
 
     def compile(self, key: Sequence[str]) -> CompiledRule | None:
         joins = self._joins()
         where = self._where()
-        selected = self._selected()
-        key = self._key(key, selected)
-        self._supplied(selected)
+        selected = self._side.selected(self._entries())
+        key = self._side.key(key, selected)
+        self._side.supplied(selected)
         if None in self._joined or len(joins) < len(self._joined):
             return None
         used = {lookup.name: lookup for lookup in self._joined if lookup is not None}
@@ -110,7 +98,7 @@ class _Compiler:
             return self._bound(binder, where, selected, key)
 
     def _bound(
-        self, binder: Binder, where: Resolved | None, selected: Sequence[_Selected], key: Sequence[str]
+        self, binder: Binder, where: Resolved | None, selected: Sequence[Selected], key: Sequence[str]
     ) -> CompiledRule | None:
         """The rest of the work, now that every name is known: types, and whether DuckDB can run it."""
         bound = binder.joins()
@@ -123,9 +111,9 @@ class _Compiler:
             output = self._output(entry, bound, binder, entry.target is not None and entry.target.name in key)
             if output is not None:
                 outputs.append(output)
-        if self._target is None or self._findings.failed:
+        if self._side.target is None or self._findings.failed:
             return None
-        rule = self._rule(self._target, tuple(key), outputs, bound, where)
+        rule = self._rule(self._side.target, tuple(key), outputs, bound, where)
         return rule if rule.plan.query is None or binder.runs(rule.plan.query) else None
 
     # -- names
@@ -148,7 +136,7 @@ class _Compiler:
                 left, right = self._scope.resolve(left_piece), self._scope.resolve(right_piece)
                 if left is None or right is None:
                     continue
-                self._unreadable(left, "")
+                self._side.unreadable(left, "")
                 if left.joins == {number} and not left.columns:
                     left, right = right, left
                 if right.joins != {number} or right.columns or any(other >= number for other in left.joins):
@@ -169,34 +157,24 @@ class _Compiler:
         sound = check_functions(self._statement.where, self._findings)
         where = self._scope.resolve(self._statement.where)
         if where is not None:
-            self._unreadable(where, "")
+            self._side.unreadable(where, "")
         return where if sound else None
-
-    def _selected(self) -> list[_Selected]:
-        found: list[_Selected] = []
-        for name, value in self._entries():
-            target = self._target_column(name)
-            if target is not None and any(target == other.target for other in found):
-                self._findings.error("the target column is written twice", "leave one of the two entries", column=target.name)
-                continue
-            found.append(_Selected(name=name, value=value, target=target))
-        return found
 
     def _entries(self) -> Iterable[tuple[str, Resolved]]:
         for projection in self._statement.projections:
             node = projection.piece.node
             if isinstance(node, exp.Star):
-                self._unclear = True
+                self._side.unclear = True
                 self._findings.error("SELECT * is not possible in a rule", "name the columns, or write a.* with the table's alias")
             elif isinstance(node, exp.Column) and node.is_star:
                 columns = self._scope.star(node) if not any(node.this.args.values()) else None
                 if columns is None:
-                    self._unclear = True
+                    self._side.unclear = True
                     self._findings.error("a * stands where it cannot be read", "write a.* with the table's alias, or name the columns")
                 yield from columns or ()
             else:
                 if not projection.name:
-                    self._unclear = True
+                    self._side.unclear = True
                     text = self._statement.sql[projection.piece.start : projection.piece.end]
                     self._findings.error(f"the expression {text} has no name", "write AS and the name of the target column after it")
                     continue
@@ -205,113 +183,26 @@ class _Compiler:
                 if value is not None and sound:
                     yield projection.name, value
 
-    # -- the target
-
-    def _target_column(self, name: str) -> Column | None:
-        if self._target is None:
-            return None
-        found = _named(self._target, name)
-        if found is None:
-            hint = nearest(name, [column.name for column in self._target.columns])
-            self._findings.error(f"{self._target.name} has no column {name}", hint, column=name)
-        elif found.generated:
-            self._findings.error(f"{self._target.name} computes this column by itself", "leave it out of the SELECT", column=found.name)
-        return found
-
-    def _key(self, key: Sequence[str], selected: Sequence[_Selected]) -> list[str]:
-        if not key:
-            self._findings.error("the rule has no key", "name the target columns that identify a row, as in key = [\"id\"]")
-        if self._target is None:
-            return list(key)
-        names = []
-        written = {entry.target.name for entry in selected if entry.target}
-        for name in key:
-            column = _named(self._target, name)
-            if column is None:
-                hint = nearest(name, [other.name for other in self._target.columns])
-                self._findings.error(f"the key names {name}, which {self._target.name} does not have", hint)
-            elif column.name in names:
-                self._findings.error(f"the key names {name} twice", "leave it once")
-            else:
-                names.append(column.name)
-                if column.name not in written and not self._tried(column.name):
-                    self._findings.error(
-                        f"the key column {column.name} is not in the SELECT", f"add an expression AS {column.name}", column=column.name
-                    )
-        return names
-
-    def _tried(self, name: str) -> bool:
-        """The SELECT has, or may have, an entry for the column, though with a mistake that has been told."""
-        return self._unclear or any(projection.name.lower() == name.lower() for projection in self._statement.projections)
-
-    def _supplied(self, selected: Sequence[_Selected]) -> None:
-        written = {entry.target.name for entry in selected if entry.target}
-        for column in self._target.columns if self._target else ():
-            if column.nullable or column.default or column.generated or column.name in written or self._tried(column.name):
-                continue
-            self._findings.error(
-                "the target column is NOT NULL and has no default, but the rule does not write it",
-                f"add an expression AS {column.name}, or give the column a default",
-                column=column.name,
-            )
-
     # -- values
 
     def _output(
-        self, entry: _Selected, joins: Mapping[int, ResolvedJoin], binder: Binder, is_key: bool
+        self, entry: Selected, joins: Mapping[int, ResolvedJoin], binder: Binder, is_key: bool
     ) -> tuple[Output, Computed | None] | None:
-        target = entry.target
-        name = target.name if target else entry.name
+        name = entry.target.name if entry.target else entry.name
         bare = entry.value.bare
-        self._unreadable(entry.value, name)
-        if bare is not None:
-            have, maker, duckdb_type = bare.type, self._adapters.get(self._source.name.system, ""), ""
-        else:
-            duckdb_type = binder.type_of(entry.value, name) or ""
-            made = engine_type(duckdb_type)
-            if not duckdb_type:
-                return None
-            if duckdb_type == '"NULL"' and target is not None:
-                made, duckdb_type = target.type, "VARCHAR"
-            if made is None:
-                what = f"the expression gives {duckdb_type}, which has no counterpart in a database"
-                self._findings.error(what, "cast it, as in CAST(... AS VARCHAR)", column=name)
-                return None
-            bound = self._text_bound(entry.value) if made.kind is Kind.TEXT else None
-            have, maker = replace(made, length=bound) if bound is not None else made, DUCKDB
-        if target is None:
+        self._side.unreadable(entry.value, name)
+        fitted = self._side.fit(entry, None if bare else binder.type_of(entry.value, name), self._text_bound)
+        if fitted is None:
             return None
-        fitted = conversion(have, target.type, source=maker, target=self._adapters.get(self._target_system(), ""))
-        if isinstance(fitted, Impossible):
-            self._findings.error(fitted.what, fitted.fix.format(self._text(entry.value)), column=name)
-            return None
-        self._warn(fitted, name)
         lineage = self._in_order(set(entry.value.columns) | _join_columns(entry.value.joins, joins))
         output = Output(
-            column=target, direct=bare.name if bare else "", steps=fitted.steps, lineage=lineage, refuse_null=is_key or not target.nullable
+            column=fitted.column,
+            direct=bare.name if bare else "",
+            steps=fitted.steps,
+            lineage=lineage,
+            refuse_null=is_key or not fitted.column.nullable,
         )
-        return output, None if bare else Computed(column=target.name, value=entry.value, type=duckdb_type)
-
-    def _target_system(self) -> str:
-        return self._target.name.system if self._target else ""
-
-    def _warn(self, fitted: Conversion, column: str) -> None:
-        if fitted.warning:
-            self._findings.warning(fitted.warning, "widen the target column, or make the value fit in the rule", column=column)
-
-    def _unreadable(self, value: Resolved, column: str) -> None:
-        """Numbers beyond DuckDB's widest decimal are text inside an expression, unless it casts them."""
-        cast = {node.parts[0].meta.get("start") for node in value.node.find_all(exp.Column) if isinstance(node.parent, exp.Cast)}
-        for reference in value.references if value.bare is None else ():
-            source = reference.column
-            if source is None or reference.start in cast:
-                continue
-            if source.type.kind is Kind.DECIMAL and not fits_decimal(source.type):
-                self._findings.warning(
-                    f"{source.name} ({source.type.name}) has no bound that DuckDB's numbers hold, so the expression sees its text",
-                    f"write CAST({source.name} AS DECIMAL(38, 10)) with the digits you need, or DOUBLE",
-                    column=column,
-                )
+        return output, None if bare else Computed(column=fitted.column.name, value=entry.value, type=fitted.type)
 
     def _text_bound(self, value: Resolved) -> int | None:
         places = {reference.start: reference for reference in value.references}
@@ -327,13 +218,6 @@ class _Compiler:
             return max((len(text) for text in texts if text is not None), default=0)
 
         return text_bound(value.node, column_bound)
-
-    def _text(self, value: Resolved) -> str:
-        """The user's own text of an expression."""
-        for projection in self._statement.projections:
-            if projection.piece.node is value.node:
-                return self._statement.sql[projection.piece.start : projection.piece.end]
-        return value.node.sql("duckdb")
 
     # -- the plan
 
@@ -386,10 +270,3 @@ class _Compiler:
 def _join_columns(start: Iterable[int], joins: Mapping[int, ResolvedJoin]) -> set[str]:
     return set().union(*(joins[number].columns for number in needed_joins(start, joins) if number in joins))
 
-
-def _named(table: Table, name: str) -> Column | None:
-    """Exactly, else the only one that differs in case alone."""
-    if table.has(name):
-        return table.column(name)
-    found = [column for column in table.columns if column.name.lower() == name.lower()]
-    return found[0] if len(found) == 1 else None

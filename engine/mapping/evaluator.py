@@ -1,47 +1,23 @@
 """Evaluates compiled rules over batches of rows: DuckDB computes what the rule computes, Arrow takes over what it only renames."""
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import duckdb
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from engine.mapping.binding import fault_kind
 from engine.mapping.duck import connect
+from engine.mapping.evaluated import Bools, Evaluated, Rejected, Rejects, Rows, fit, lacks_values, once, one_array
 from engine.mapping.lookups import Lookup
-from engine.mapping.rule import CompiledRule, Output, Plan, Query
+from engine.mapping.rule import CompiledRule, Plan, Query
 
-Rows = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
+__all__ = ["Evaluated", "Evaluator", "Rejected"]
 
 _FEW = 256
 """Up to so many rows fetching tuples is faster than DuckDB's way to Arrow."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rejected:
-    """An input row that has no place in the target. column: the target column, empty when the whole row is meant. reason: the words of
-    `Poison.reason`. what: a sentence without the value."""
-
-    row: int
-    column: str
-    reason: str
-    what: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluated:
-    """row: index of the input row each result row came from, ascending; each at most once; rows excluded by WHERE and rejected rows do not
-    occur. values: one string column per target column, canonical text in the target column's type. rejected: ascending by row, each row once."""
-
-    row: Rows
-    values: pa.Table
-    rejected: tuple[Rejected, ...]
 
 
 class Evaluator:
@@ -64,7 +40,7 @@ class Evaluator:
         self._connection.close()
 
     def _run(self, plan: Plan, rows: pa.Table, missing: Bools | None) -> Evaluated:
-        rejects = _Rejects(rows.num_rows)
+        rejects = Rejects(rows.num_rows)
         if plan.query is None:
             row, computed = np.arange(rows.num_rows, dtype=np.int64), iter(())
             every = True
@@ -76,11 +52,11 @@ class Evaluator:
         values = []
         for output in plan.outputs:
             if output.direct:
-                text = _one_array(rows.column(output.direct))
+                text = one_array(rows.column(output.direct))
                 text = text if every else text.take(pa.array(row))
             else:
                 text = next(computed)
-            values.append(_fit(output, text, row, _lacks(output, rows.column_names, lacking), rejects))
+            values.append(fit(output, text, row, lacks_values(output, rows.column_names, lacking), rejects))
         names = [output.column.name for output in plan.outputs]
         if rejects.any:
             keep = ~rejects.mask[row]
@@ -90,7 +66,7 @@ class Evaluator:
 
     # -- what DuckDB computes
 
-    def _compute(self, query: Query, rows: pa.Table, rejects: _Rejects) -> tuple[Rows, list[pa.StringArray]]:
+    def _compute(self, query: Query, rows: pa.Table, rejects: Rejects) -> tuple[Rows, list[pa.StringArray]]:
         """Row numbers, ascending, each once, and the computed outputs. Rows that cannot be computed are rejected and left out."""
         given = np.arange(rows.num_rows, dtype=np.int64)
         try:
@@ -104,7 +80,8 @@ class Evaluator:
                 column, name = query.casts[bad[at] - 1]
                 rejects.add(int(row[at]), "", "range", f"the source column {column} holds a value that cannot be computed with as {name}")
         if len(row) > 1 and not (np.diff(row) > 0).all():
-            row, columns = _once(query, row, columns, rejects)
+            what = f"lookup {' or '.join(query.many)} matches several rows" if query.many else "the rule gives several rows for one"
+            row, columns = once(row, columns, rejects, what)
         if rejects.any:
             keep = ~rejects.mask[row]
             row, columns = row[keep], [column.filter(pa.array(keep)) for column in columns]
@@ -123,7 +100,7 @@ class Evaluator:
 
     def _fetch(self, sql: str, size: int) -> list[pa.Array]:
         if size > _FEW:
-            return [_one_array(column) for column in self._connection.sql(sql).to_arrow_table().columns]
+            return [one_array(column) for column in self._connection.sql(sql).to_arrow_table().columns]
         cursor = self._connection.execute(sql)
         width = len(cursor.description)
         fetched = cursor.fetchall()
@@ -144,7 +121,7 @@ class Evaluator:
         self._prepared[query.relation] = (query, relation)
         return relation
 
-    def _without_faults(self, query: Query, rows: pa.Table, rejects: _Rejects, error: duckdb.Error) -> list[pa.Array]:
+    def _without_faults(self, query: Query, rows: pa.Table, rejects: Rejects, error: duckdb.Error) -> list[pa.Array]:
         """The result without the rows at fault, which are rejected. First DuckDB is asked which these are; where it does not say, halving finds
         them."""
         try:
@@ -156,7 +133,7 @@ class Evaluator:
             pass
         return self._halve(query, rows, np.flatnonzero(~rejects.mask).astype(np.int64), rejects)
 
-    def _halve(self, query: Query, rows: pa.Table, number: Rows, rejects: _Rejects) -> list[pa.Array]:
+    def _halve(self, query: Query, rows: pa.Table, number: Rows, rejects: Rejects) -> list[pa.Array]:
         try:
             return self._query(query, f"EXECUTE run_{query.relation}", rows.take(pa.array(number)), number)
         except duckdb.Error as error:
@@ -179,70 +156,5 @@ class _Batch:
         return self.rows.__arrow_c_stream__(requested_schema)
 
 
-class _Rejects:
-    """The first reason of each rejected row."""
-
-    def __init__(self, rows: int) -> None:
-        self.mask: Bools = np.zeros(rows, dtype=np.bool_)
-        self._found: list[Rejected] = []
-
-    @property
-    def any(self) -> bool:
-        return bool(self._found)
-
-    def add(self, row: int, column: str, reason: str, what: str) -> None:
-        if not self.mask[row]:
-            self.mask[row] = True
-            self._found.append(Rejected(row=row, column=column, reason=reason, what=f"column {column}: {what}" if column else what))
-
-    def sorted(self) -> tuple[Rejected, ...]:
-        return tuple(sorted(self._found, key=lambda rejected: rejected.row))
-
-
 def _fault(column: str, error: duckdb.Error) -> str:
     return fault_kind(error) if column else f"WHERE or a join condition: {fault_kind(error)}"
-
-
-def _once(query: Query, row: Rows, columns: Sequence[pa.StringArray], rejects: _Rejects) -> tuple[Rows, list[pa.StringArray]]:
-    """In ascending order. Rows that came several times are rejected."""
-    order = np.argsort(row, kind="stable")
-    row = row[order]
-    same = row[1:] == row[:-1]
-    for repeated in np.unique(row[1:][same]):
-        what = f"lookup {' or '.join(query.many)} matches several rows" if query.many else "the rule gives several rows for one"
-        rejects.add(int(repeated), "", "other", what)
-    first = np.concatenate([[True], ~same])
-    chosen = pa.array(order[first])
-    return row[first], [column.take(chosen) for column in columns]
-
-
-def _fit(output: Output, text: pa.StringArray, row: Rows, lacks: Bools | None, rejects: _Rejects) -> pa.StringArray:
-    """The text in the target column's type; rows that have no place there are rejected."""
-    if lacks is not None:
-        text = pc.if_else(pa.array(lacks), None, text)
-    if output.refuse_null and text.null_count:
-        null = text.is_null().to_numpy(zero_copy_only=False)
-        for at in np.flatnonzero(null & ~lacks if lacks is not None else null):
-            rejects.add(int(row[at]), output.column.name, "not_null", "no value, the target needs one")
-    for step in output.steps:
-        refused = step.refuses(text)
-        if refused is not None and pc.any(refused).as_py():
-            for at in np.flatnonzero(pc.fill_null(refused, False).to_numpy(zero_copy_only=False)):
-                rejects.add(int(row[at]), output.column.name, step.reason, step.what(text[at].as_py()))
-            text = pc.if_else(pc.fill_null(refused, False), None, text)
-        text = step.change(text)
-    return text
-
-
-def _lacks(output: Output, names: Sequence[str], lacking: Bools | None) -> Bools | None:
-    """Per result row: whether the output derives from a value that is missing."""
-    if lacking is None:
-        return None
-    found: Bools = np.any(lacking[:, [names.index(name) for name in output.lineage if name in names]], axis=1)
-    return found if found.any() else None
-
-
-def _one_array(values: pa.ChunkedArray) -> pa.Array:
-    if values.num_chunks == 1:
-        return values.chunk(0)
-    return values.combine_chunks() if values.num_chunks else pa.array([], type=values.type)
