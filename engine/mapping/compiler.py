@@ -8,17 +8,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from sqlglot import exp
+from sqlglot.tokenizer_core import Token
 
 from engine.errors import SynclineError
 from engine.mapping.binding import Binder
 from engine.mapping.conversion import text_length
-from engine.mapping.findings import Findings, nearest
+from engine.mapping.findings import Findings
 from engine.mapping.functions import check_functions
-from engine.mapping.lookups import Lookup
+from engine.mapping.joined_compiler import JoinedSource, compile_joined
+from engine.mapping.joined_scope import is_joined
+from engine.mapping.lookups import Lookup, find_lookup
 from engine.mapping.query import Computed, QueryWriter, ResolvedJoin, needed_joins
 from engine.mapping.rule import CompiledRule, Output, Plan
 from engine.mapping.scope import Resolved, Scope
-from engine.mapping.statement import Statement, read_statement
+from engine.mapping.statement import Statement, named_table, parse, read_statement
 from engine.mapping.target import Selected, TargetSide
 from engine.mapping.text_bound import text_bound
 from engine.model.schema import Table, TableName
@@ -43,8 +46,11 @@ def compile_rule(
     "mysql"), by which it is known which dates and numbers a system cannot hold.
     """
     findings = Findings(name)
-    statement = read_statement(sql, name, findings)
+    tokens, select = parse(sql, findings)
     target = _live(table, (into.system, into.schema, into.table), findings)
+    if select is not None and is_joined(select):
+        return _joined(name, sql, tokens, select, target, key, table, lookups, adapters or {}, findings), findings.problems
+    statement = read_statement(sql, findings)
     if statement is None:
         return None, findings.problems
     source = _live(table, statement.source, findings)
@@ -52,6 +58,36 @@ def compile_rule(
         return None, findings.problems
     compiler = _Compiler(name, statement, source, target, lookups, adapters or {}, findings)
     return compiler.compile(key), findings.problems
+
+
+def _joined(
+    name: str,
+    sql: str,
+    tokens: Sequence[Token],
+    select: exp.Select,
+    target: Table | None,
+    key: Sequence[str],
+    table: Tables,
+    lookups: Mapping[str, Lookup],
+    adapters: Mapping[str, str],
+    findings: Findings,
+) -> CompiledRule | None:
+    source = select.args.get("from_")
+    if source is None:
+        findings.error("the SELECT has no FROM", "name the table that the rule reads, as system.table")
+        return None
+    named = named_table(source.this, findings)
+    base = _live(table, named[0], findings) if named else None
+    if base is None:
+        return None
+
+    def key_plan(alone: str, columns: Sequence[str]) -> Plan:
+        statement = read_statement(alone, findings)
+        assert statement is not None
+        return _Compiler(name, statement, base, target, lookups, adapters, findings).key_plan(columns)
+
+    joined = JoinedSource(sql=sql, tokens=tokens, select=select, base=base, table=lambda other: _live(table, other, findings))
+    return compile_joined(name, joined, target, key, lookups, adapters, key_plan, findings)
 
 
 def _live(table: Tables, name: tuple[str, str, str], findings: Findings) -> Table | None:
@@ -80,9 +116,8 @@ class _Compiler:
         self._side = TargetSide(
             target=target, source=source.name.system, adapters=adapters, sql=statement.sql, projections=statement.projections, findings=findings
         )
-        self._lookups = lookups
         self._findings = findings
-        self._joined = [self._lookup(join.lookup) for join in statement.joins]
+        self._joined = [find_lookup(join.lookup, lookups, findings) for join in statement.joins]
         self._scope = Scope(statement, source, self._joined, findings)
 
     def compile(self, key: Sequence[str]) -> CompiledRule | None:
@@ -96,6 +131,13 @@ class _Compiler:
         used = {lookup.name: lookup for lookup in self._joined if lookup is not None}
         with Binder(self._source, used, joins, self._findings) as binder:
             return self._bound(binder, where, selected, key)
+
+    def key_plan(self, key: Sequence[str]) -> Plan:
+        """Of a rule that is nothing but a key, and known to be sound."""
+        with Binder(self._source, {}, {}, self._findings) as binder:
+            outputs = [self._output(entry, {}, binder, True) for entry in self._side.selected(self._entries())]
+        by_name = {pair[0].column.name: pair for pair in outputs if pair is not None}
+        return self._plan([by_name[name] for name in key], {}, None, filters=False)
 
     def _bound(
         self, binder: Binder, where: Resolved | None, selected: Sequence[Selected], key: Sequence[str]
@@ -117,14 +159,6 @@ class _Compiler:
         return rule if rule.plan.query is None or binder.runs(rule.plan.query) else None
 
     # -- names
-
-    def _lookup(self, name: str) -> Lookup | None:
-        folded = {other.lower(): lookup for other, lookup in self._lookups.items()}
-        found = self._lookups.get(name) or folded.get(name.lower())
-        if found is None:
-            hint = nearest(name, self._lookups) if self._lookups else f"add [lookups.{name}] to the configuration"
-            self._findings.error(f"there is no lookup {name}", hint)
-        return found
 
     def _joins(self) -> dict[int, ResolvedJoin]:
         found = {}

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from engine.mapping.lookups import Lookup
 
@@ -40,3 +41,14 @@ def lookup_relation(name: str) -> str:
 
 def quote(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
+
+
+class Batch:
+    """A relation that gives DuckDB the rows of the moment each time it reads it, by
+    https://arrow.apache.org/docs/format/CDataInterface/PyCapsuleInterface.html"""
+
+    def __init__(self, none: pa.Table) -> None:
+        self.rows = self.none = none
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self.rows.__arrow_c_stream__(requested_schema)

@@ -80,6 +80,12 @@ def reading(of: DataType, text: str) -> tuple[str, bool]:
             return text, False
 
 
+def strict_reading(of: DataType, text: str) -> str:
+    """SQL that reads canonical text (an SQL name) as `duckdb_type(of)`, and fails where DuckDB's type cannot hold the value."""
+    read, forgiving = reading(of, text)
+    return read.replace("TRY_CAST(", "CAST(", 1) if forgiving else read
+
+
 def engine_type(duckdb: str) -> DataType | None:
     """The engine's type of values of a DuckDB type; None for types without a counterpart (lists, structs, intervals ...)."""
     if found := _DECIMAL.fullmatch(duckdb):

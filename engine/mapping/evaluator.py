@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from engine.mapping.binding import fault_kind
-from engine.mapping.duck import connect
+from engine.mapping.duck import Batch, connect
 from engine.mapping.evaluated import Bools, Evaluated, Rejected, Rejects, Rows, fit, lacks_values, once, one_array
+from engine.mapping.joined_evaluator import JoinedEvaluator
 from engine.mapping.lookups import Lookup
 from engine.mapping.rule import CompiledRule, Plan, Query
 
@@ -25,12 +26,18 @@ class Evaluator:
 
     def __init__(self, lookups: Mapping[str, Lookup]) -> None:
         self._connection: Any = connect(lookups)
-        self._prepared: dict[str, tuple[Query, _Batch]] = {}
+        self._prepared: dict[str, tuple[Query, Batch]] = {}
+        self._joined = JoinedEvaluator(self._connection)
 
     def evaluate(self, rule: CompiledRule, rows: pa.Table, missing: Bools | None = None) -> Evaluated:
         """rows: string columns named as source columns, at least `rule.reads`, canonical text. missing: shape (rows, columns of `rows`); where a
         column derives from a missing value it is null in the result and never a reason to reject."""
         return self._run(rule.plan, rows, missing)
+
+    def evaluate_joined(self, rule: CompiledRule, base: pa.Table, joined: Mapping[str, pa.Table]) -> Evaluated:
+        """For rules with `joined` tables. base: rows of `rule.source`, at least `rule.reads`; `Evaluated.row` counts these. joined: alias -> rows, at least the
+        columns of that `JoinedTable`; all rows that belong to the base rows, more do no harm. All as canonical text."""
+        return self._joined.evaluate(rule, base, joined)
 
     def keys(self, rule: CompiledRule, rows: pa.Table) -> Evaluated:
         """Only the key columns, in the order of `rule.key`; WHERE ignored. Needs only the source columns the key derives from."""
@@ -107,7 +114,7 @@ class Evaluator:
         cells = list(zip(*fetched, strict=True)) if fetched else [()] * width
         return [pa.array(column, type=pa.int64() if at < 2 else pa.string()) for at, column in enumerate(cells)]
 
-    def _relation(self, query: Query, like: pa.Table) -> _Batch:
+    def _relation(self, query: Query, like: pa.Table) -> Batch:
         """The relation that the query reads; at first sight it is registered and the query prepared. To do so for each batch would cost several
         times as much as the query over a few rows."""
         known, relation = self._prepared.get(query.relation, (None, None))
@@ -115,7 +122,7 @@ class Evaluator:
             return relation
         if relation is not None:
             self._connection.execute(f"DEALLOCATE run_{query.relation}")
-        relation = _Batch(like.schema.empty_table())
+        relation = Batch(like.schema.empty_table())
         self._connection.register(query.relation, relation)
         self._connection.execute(f"PREPARE run_{query.relation} AS {query.sql}")
         self._prepared[query.relation] = (query, relation)
@@ -144,16 +151,6 @@ class Evaluator:
             middle = len(number) // 2
             halves = [self._halve(query, rows, part, rejects) for part in (number[:middle], number[middle:])]
             return [pa.concat_arrays(columns) for columns in zip(*halves, strict=True)]
-
-
-class _Batch:
-    """Gives DuckDB the rows of the moment each time it reads the relation, by https://arrow.apache.org/docs/format/CDataInterface/PyCapsuleInterface.html"""
-
-    def __init__(self, none: pa.Table) -> None:
-        self.rows = self.none = none
-
-    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        return self.rows.__arrow_c_stream__(requested_schema)
 
 
 def _fault(column: str, error: duckdb.Error) -> str:

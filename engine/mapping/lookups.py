@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from engine.errors import Terminal
+from engine.mapping.findings import Findings, nearest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,3 +60,13 @@ def _rows(where: str, path: Path, data: bytes, header: Sequence[str]) -> pa.Tabl
     except pa.ArrowInvalid as error:
         what = f"the file {path} is no regular CSV: a row has another number of fields than the header"
         raise Terminal(what, where=where, fix="put fields that hold commas or quotes into quotes") from error
+
+
+def find_lookup(name: str, lookups: Mapping[str, Lookup], findings: Findings) -> Lookup | None:
+    """By its name as a rule writes it; None, with the finding told, when there is none."""
+    folded = {other.lower(): lookup for other, lookup in lookups.items()}
+    found = lookups.get(name) or folded.get(name.lower())
+    if found is None:
+        hint = nearest(name, lookups) if lookups else f"add [lookups.{name}] to the configuration"
+        findings.error(f"there is no lookup {name}", hint)
+    return found

@@ -71,6 +71,35 @@ class JoinedTable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JoinedRelation:
+    """A table of a rule with joins inside DuckDB: `relation` has `__row` (number of the row) and, per entry of `reads` (column, DuckDB's name), its text.
+
+    alias: as in `JoinedTable`, empty for the base. reach: SQL of the pairs (`__row` of the base, `__row` here) of rows that belong together.
+    """
+
+    alias: str
+    relation: str
+    reads: tuple[tuple[str, str], ...]
+    reach: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinedQuery:
+    """What DuckDB computes for a rule with joins.
+
+    sql: gives `__row` of the base and `o0`, `o1` ... (text of the outputs, in order). parts: SQL that fails when this target column cannot be computed;
+    the first is for what stands after FROM, its column is empty. relations: the base first. pushdown: tables stand side by side in a FROM, and
+    only WHERE connects them.
+    """
+
+    name: str
+    sql: str
+    parts: tuple[tuple[str, str], ...]
+    relations: tuple[JoinedRelation, ...]
+    pushdown: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CompiledRule:
     """source: the table after FROM, the base: each target row comes from one of its rows. key: the target columns that address a row. columns: the target
     columns the rule writes, the key included, in SELECT order.
@@ -98,3 +127,4 @@ class CompiledRule:
     joined: tuple[JoinedTable, ...] = ()
     origins: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
     filter_origins: tuple[tuple[str, str], ...] = ()
+    joined_query: JoinedQuery | None = None

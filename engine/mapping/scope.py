@@ -20,7 +20,7 @@ from engine.model.schema import Column, Table
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
     """One name in the text. sql: the name in DuckDB. column: the source column, else `join` is the number of the joined lookup and `field` its
-    column."""
+    column. place: number of the table in a rule with joins, see `joined_scope`."""
 
     start: int
     end: int
@@ -28,6 +28,7 @@ class Reference:
     column: Column | None = None
     join: int = -1
     field: str = ""
+    place: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +71,7 @@ class Scope:
         found: dict[int, Reference] = {}
         failed = False
         for node in piece.node.find_all(exp.Column):
-            if _is_variable(node):
+            if is_variable(node):
                 continue
             reference = self._find(node, column)
             if reference is None:
@@ -80,7 +81,8 @@ class Scope:
         if failed:
             return None
         references = tuple(found[start] for start in sorted(found))
-        return Resolved(node=piece.node, sql=_exchange(self._statement.sql, piece, references), references=references)
+        text = exchange(self._statement.sql, piece.start, piece.end, ((at.start, at.end, at.sql) for at in references))
+        return Resolved(node=piece.node, sql=text, references=references)
 
     def star(self, node: exp.Expr) -> list[tuple[str, Resolved]] | None:
         """The columns of `a.*` with their names; None when `a` is not known."""
@@ -116,7 +118,7 @@ class Scope:
         return None
 
     def _unknown(self, name: str, candidates: Sequence[int], qualified: bool, column: str) -> None:
-        if not qualified and name.lower() != column.lower() and _match(name, self._aliases) is not None:
+        if not qualified and name.lower() != column.lower() and match(name, self._aliases) is not None:
             what = f"{name} is a name that this SELECT gives, not a column"
             self._findings.error(what, "repeat the expression in its place", column=column)
             return
@@ -138,10 +140,10 @@ class Scope:
 
     def _reference(self, number: int, name: str, start: int, end: int) -> Reference | None:
         if number < 0:
-            source = _match(name, [column.name for column in self._source.columns])
+            source = match(name, [column.name for column in self._source.columns])
             return None if source is None else self._source_reference(self._source.column(source), start, end)
         lookup = self._lookups[number]
-        field = _match(name, lookup.columns) if lookup else None
+        field = match(name, lookup.columns) if lookup else None
         return None if field is None else self._lookup_reference(number, field, start, end)
 
     def _source_reference(self, column: Column, start: int, end: int) -> Reference:
@@ -164,7 +166,7 @@ def _join_names(join: Joined) -> tuple[tuple[str, ...], ...]:
     return ((alias,), ("lookups", lookup)) if alias == lookup else ((alias,),)
 
 
-def _match(name: str, names: Iterable[str]) -> str | None:
+def match(name: str, names: Iterable[str]) -> str | None:
     """Exactly, else the only one that differs in case alone."""
     names = list(names)
     if name in names:
@@ -173,7 +175,7 @@ def _match(name: str, names: Iterable[str]) -> str | None:
     return folded[0] if len(set(folded)) == 1 else None
 
 
-def _is_variable(node: exp.Column) -> bool:
+def is_variable(node: exp.Column) -> bool:
     """The variable of a list comprehension, `[x + 1 FOR x IN list]`, is no column."""
     around = node.find_ancestor(exp.Comprehension)
     while around is not None:
@@ -183,10 +185,11 @@ def _is_variable(node: exp.Column) -> bool:
     return False
 
 
-def _exchange(text: str, piece: Piece, references: Sequence[Reference]) -> str:
-    """The piece's text with the names exchanged. Ends with a line break, so that a comment at its end cannot reach further."""
-    parts, at = [], piece.start
-    for reference in references:
-        parts += [text[at : reference.start], reference.sql]
-        at = reference.end
-    return "".join([*parts, text[at : piece.end]]) + "\n"
+def exchange(text: str, start: int, end: int, changes: Iterable[tuple[int, int, str]]) -> str:
+    """The text from `start` to `end` with stretches (from, to, new) of it exchanged, which come in order. Ends with a line break, so that a comment
+    at its end cannot reach further."""
+    parts, at = [], start
+    for first, after, new in changes:
+        parts += [text[at:first], new]
+        at = after
+    return "".join([*parts, text[at:end]]) + "\n"

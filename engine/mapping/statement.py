@@ -33,8 +33,8 @@ _CLAUSES = {
     "pivots": "PIVOT",
 }
 _ONE_ROW = "a rule is one plain SELECT: each row of the table gives one row of the target"
-_OPEN = {TokenType.L_PAREN, TokenType.L_BRACKET, TokenType.L_BRACE, TokenType.CASE}
-_CLOSE = {TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.R_BRACE, TokenType.END}
+OPEN = {TokenType.L_PAREN, TokenType.L_BRACKET, TokenType.L_BRACE, TokenType.CASE}
+CLOSE = {TokenType.R_PAREN, TokenType.R_BRACKET, TokenType.R_BRACE, TokenType.END}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,16 +84,16 @@ class Statement:
     where: Piece | None
 
 
-def read_statement(sql: str, rule: str, findings: Findings) -> Statement | None:
+def read_statement(sql: str, findings: Findings) -> Statement | None:
     """None when the text is not one plain SELECT; why is in the findings."""
-    tokens, select = _parse(sql, findings)
-    if select is None or not _is_plain(select, rule, findings):
+    tokens, select = parse(sql, findings)
+    if select is None or not _is_plain(select, findings):
         return None
-    clauses = _Clauses(tokens)
-    source = _table(select.args["from_"].this, findings)
+    clauses = Clauses(tokens)
+    source = named_table(select.args["from_"].this, findings)
     conditions = iter(clauses.on)
     joins = [_joined(join, next(conditions, []) if join.args.get("on") else [], findings) for join in select.args.get("joins") or []]
-    projections = _projections(select, clauses.projections, findings)
+    projections = read_projections(select, clauses.projections, findings)
     if source is None or findings.failed:
         return None
     name, alias = source
@@ -101,14 +101,15 @@ def read_statement(sql: str, rule: str, findings: Findings) -> Statement | None:
     return Statement(
         sql=sql,
         source=name,
-        qualifiers=((alias,),) if alias else _qualifiers(name),
+        qualifiers=((alias,),) if alias else qualifiers_of(name),
         joins=tuple(join for join in joins if join),
         projections=projections,
         where=where,
     )
 
 
-def _parse(sql: str, findings: Findings) -> tuple[Sequence[Token], exp.Select | None]:
+def parse(sql: str, findings: Findings) -> tuple[Sequence[Token], exp.Select | None]:
+    """The text's tokens without semicolons, and its tree; no tree, with the findings told, when it is not one SELECT."""
     try:
         tokens = sqlglot.tokenize(sql, read="duckdb")
         trees = [tree for tree in sqlglot.parse(sql, read="duckdb") if tree is not None]
@@ -133,20 +134,13 @@ def _place(error: SqlglotError) -> str:
     return f" at line {line}, column {column}" if line else ""
 
 
-def _is_plain(select: exp.Select, rule: str, findings: Findings) -> bool:
+def _is_plain(select: exp.Select, findings: Findings) -> bool:
     for argument, value in select.args.items():
         if value and argument not in _PLAIN:
             clause = _CLAUSES.get(argument, argument.strip("_").replace("_", " ").upper())
             findings.error(f"{clause} is not possible in a rule", _ONE_ROW)
     if not select.args.get("from_"):
         findings.error("the SELECT has no FROM", "name the table that the rule reads, as system.table")
-    tables = [".".join(part.name for part in table.parts) for table in _joined_tables(select)]
-    systems = [table for table in tables if not table.lower().startswith("lookups.")]
-    if len(systems) > 1:
-        findings.error(
-            f"joins of several tables come with a later version; rule {rule} reads {' and '.join(systems)}",
-            "read one table of a system, and lookups",
-        )
     for inner in select.find_all(exp.Query):
         if inner is not select:
             findings.error("subqueries are not possible in a rule", "join a lookup, or compute the value from the row's own columns")
@@ -160,19 +154,12 @@ def _is_plain(select: exp.Select, rule: str, findings: Findings) -> bool:
     return not findings.failed
 
 
-def _joined_tables(select: exp.Select) -> Iterator[exp.Table]:
-    source = select.args.get("from_")
-    for item in ([source] if source else []) + (select.args.get("joins") or []):
-        if isinstance(item.this, exp.Table):
-            yield item.this
-
-
-def _table(table: exp.Expr, findings: Findings) -> tuple[tuple[str, str, str], str] | None:
-    """((system, schema, table), alias) of the table after FROM."""
+def named_table(table: exp.Expr, findings: Findings) -> tuple[tuple[str, str, str], str] | None:
+    """((system, schema, table), alias) of a system's table after FROM or JOIN."""
     if not isinstance(table, exp.Table) or not all(isinstance(part, exp.Identifier) for part in table.parts):
         findings.error("FROM names no table", "write FROM system.table or FROM system.schema.table")
         return None
-    if not _is_bare(table):
+    if not is_bare(table):
         findings.error(f"the table {table.name} stands in FROM with more than an alias", "write FROM system.table AS a")
         return None
     parts = [part.name for part in table.parts]
@@ -188,20 +175,22 @@ def _table(table: exp.Expr, findings: Findings) -> tuple[tuple[str, str, str], s
     return (parts[0], parts[1] if len(parts) == 3 else "", parts[-1]), table.alias
 
 
-def _is_bare(table: exp.Table) -> bool:
+def is_bare(table: exp.Table) -> bool:
+    """Whether it stands there with nothing but an alias."""
     alias = table.args.get("alias")
     extra = [key for key, value in table.args.items() if value and key not in ("this", "db", "catalog", "alias")]
     return not extra and not (alias is not None and alias.args.get("columns"))
 
 
-def _qualifiers(name: tuple[str, str, str]) -> tuple[tuple[str, ...], ...]:
+def qualifiers_of(name: tuple[str, str, str]) -> tuple[tuple[str, ...], ...]:
+    """What may stand before the columns of a table without an alias."""
     system, schema, table = name
     return ((table,), (system, table)) if not schema else ((table,), (schema, table), (system, schema, table))
 
 
 def _joined(join: exp.Join, tokens: list[Token], findings: Findings) -> Joined | None:
     parts = [part.name for part in join.this.parts] if isinstance(join.this, exp.Table) else []
-    if len(parts) != 2 or parts[0].lower() != "lookups" or not _is_bare(join.this):
+    if len(parts) != 2 or parts[0].lower() != "lookups" or not is_bare(join.this):
         findings.error("a rule joins lookups only", "write LEFT JOIN lookups.NAME AS n ON n.column = a.column")
         return None
     lookup, side, kind = parts[1], join.side.upper(), join.kind.upper()
@@ -220,19 +209,20 @@ def _joined(join: exp.Join, tokens: list[Token], findings: Findings) -> Joined |
 
 def _equalities(condition: exp.Expr, tokens: list[Token]) -> tuple[tuple[Piece, Piece], ...] | None:
     nodes = list(condition.flatten()) if isinstance(condition, exp.And) else [condition]
-    stretches = list(_split(tokens, TokenType.AND))
+    stretches = list(split(tokens, TokenType.AND))
     if len(nodes) != len(stretches) or not all(isinstance(node, exp.EQ) for node in nodes):
         return None
     pairs = []
     for node, stretch in zip(nodes, stretches, strict=True):
-        sides = list(_split(stretch, TokenType.EQ))
+        sides = list(split(stretch, TokenType.EQ))
         if len(sides) != 2 or not all(sides):
             return None
         pairs.append((Piece(node=node.this, tokens=tuple(sides[0])), Piece(node=node.expression, tokens=tuple(sides[1]))))
     return tuple(pairs)
 
 
-def _projections(select: exp.Select, stretches: list[list[Token]], findings: Findings) -> tuple[Projection, ...]:
+def read_projections(select: exp.Select, stretches: list[list[Token]], findings: Findings) -> tuple[Projection, ...]:
+    """The SELECT list, whose entries' tokens are `stretches`."""
     if len(stretches) != len(select.expressions):
         findings.error("the SELECT list cannot be read", "write each entry as expression AS target_column")
         return ()
@@ -253,7 +243,7 @@ def _projections(select: exp.Select, stretches: list[list[Token]], findings: Fin
     return tuple(found)
 
 
-class _Clauses:
+class Clauses:
     """The tokens of the SELECT list, of each ON, and of WHERE."""
 
     def __init__(self, tokens: Sequence[Token]) -> None:
@@ -261,7 +251,7 @@ class _Clauses:
         self.on: list[list[Token]] = []
         self.where: list[Token] = []
         current: list[Token] | None = selected
-        for number, token, depth in _depths(tokens):
+        for number, token, depth in depths(tokens):
             if depth == 0 and number > 0:
                 kind, before = token.token_type, tokens[number - 1].token_type
                 if current is selected and kind is TokenType.FROM and before is not TokenType.DISTINCT:
@@ -280,7 +270,7 @@ class _Clauses:
                         continue
             if current is not None and number > 0:
                 current.append(token)
-        self.projections = list(_split(selected, TokenType.COMMA))
+        self.projections = list(split(selected, TokenType.COMMA))
         if self.projections and not self.projections[-1]:
             self.projections.pop()
 
@@ -295,20 +285,21 @@ class _Clauses:
         return False
 
 
-def _depths(tokens: Sequence[Token]) -> Iterator[tuple[int, Token, int]]:
+def depths(tokens: Sequence[Token]) -> Iterator[tuple[int, Token, int]]:
     """Each token with the number of brackets and CASEs it stands in; a bracket stands inside itself."""
     depth = 0
     for number, token in enumerate(tokens):
-        if token.token_type in _OPEN:
+        if token.token_type in OPEN:
             depth += 1
         yield number, token, depth
-        if token.token_type in _CLOSE:
+        if token.token_type in CLOSE:
             depth -= 1
 
 
-def _split(tokens: Sequence[Token], separator: TokenType) -> Iterator[list[Token]]:
+def split(tokens: Sequence[Token], separator: TokenType) -> Iterator[list[Token]]:
+    """The stretches between separators that stand in no bracket."""
     stretch: list[Token] = []
-    for _, token, depth in _depths(tokens):
+    for _, token, depth in depths(tokens):
         if depth == 0 and token.token_type is separator:
             yield stretch
             stretch = []
