@@ -16,7 +16,7 @@ from engine.mapping.conversion import text_length
 from engine.mapping.findings import Findings
 from engine.mapping.functions import check_functions
 from engine.mapping.joined_compiler import JoinedSource, compile_joined
-from engine.mapping.joined_scope import is_joined
+from engine.mapping.joined_scope import check_shape, is_joined
 from engine.mapping.lookups import Lookup, find_lookup
 from engine.mapping.query import Computed, QueryWriter, ResolvedJoin, needed_joins
 from engine.mapping.rule import CompiledRule, Output, Plan
@@ -47,10 +47,13 @@ def compile_rule(
     """
     findings = Findings(name)
     tokens, select = parse(sql, findings)
-    target = _live(table, (into.system, into.schema, into.table), findings)
     if select is not None and is_joined(select):
-        return _joined(name, sql, tokens, select, target, key, table, lookups, adapters or {}, findings), findings.problems
+        sound = check_shape(select, findings)
+        target = _live(table, (into.system, into.schema, into.table), findings)
+        rule = _joined(name, sql, tokens, select, target, key, table, lookups, adapters or {}, findings) if sound else None
+        return rule, findings.problems
     statement = read_statement(sql, findings)
+    target = _live(table, (into.system, into.schema, into.table), findings)
     if statement is None:
         return None, findings.problems
     source = _live(table, statement.source, findings)

@@ -21,7 +21,7 @@ from engine.mapping.duck_type import printing
 from engine.mapping.findings import Findings
 from engine.mapping.functions import IN_ORDER, check_calls, check_words, is_aggregate, ordering
 from engine.mapping.join_path import Step, find_paths
-from engine.mapping.joined_scope import JoinedScope, Place, check_shape
+from engine.mapping.joined_scope import JoinedScope, Place
 from engine.mapping.lookups import Lookup
 from engine.mapping.origin import Columns, Origins
 from engine.mapping.rule import CompiledRule, JoinedQuery, JoinedRelation, JoinedTable, Output, Plan
@@ -61,12 +61,11 @@ def compile_joined(
     key_plan: KeyPlan,
     findings: Findings,
 ) -> CompiledRule | None:
-    """None, with the findings told, when something in the rule is not possible."""
-    if not check_shape(source.select, findings):
-        return None
+    """None, with the findings told, when something in the rule is not possible. Its shape is known to be sound."""
+    before = len(findings.problems)
     projections = read_projections(source.select, Clauses(source.tokens).projections, findings)
     scope = JoinedScope(source.select, source.base, source.table, lookups, findings)
-    if findings.failed:
+    if len(findings.problems) > before:
         return None
     compiler = _Compiler(name, source, projections, scope, target, adapters, findings)
     return compiler.compile(key, key_plan)

@@ -30,7 +30,8 @@ def rule_problems(settings: RuleSettings, rule: CompiledRule, whole: Settings) -
         fix = f"take capture = false out of [systems.{source}], or take the rule out"
         found.append(_error(where, f"reads {source}, whose log is not read", fix))
     if rule.joined:
-        what = f"joins of several tables come with a later version; it reads {' and '.join(str(t.name) for t in (rule.source, *(j.table for j in rule.joined)))}"
+        reads = ", ".join(str(table.name) for table in (rule.source, *(joined.table for joined in rule.joined)))
+        what = f"joins of several tables come with a later version; it reads {reads}"
         found.append(_error(where, what, "read one table of a system, and lookups"))
     found += _policies(settings, rule, where, (source, target))
     found += _actions(settings, rule, where)
