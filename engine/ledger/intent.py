@@ -36,6 +36,7 @@ class Intent:
     echoed: (source, target, batch): everything up to this batch was shown by the target's log. asks: (rule, key) -> attempts, None when done.
     quarantined: (rule, key) -> record, None when released. held: the same for cells held for a person.
     aliases: table -> {log key: row key, None when gone}. links: rule -> {source key: target key}. counters: rule -> {counter: added}.
+    joins: index (see `Ledger.joined`) -> {row key: the row's value there, None when it is null or the row is gone}.
     meta: further named values of the ledger. tried: attempts of the keys that are asked here (needed while the batch is worked on, not kept).
     """
 
@@ -49,6 +50,7 @@ class Intent:
     held: dict[RowKey, dict[str, Any] | None] = field(default_factory=dict)
     aliases: dict[str, dict[bytes, bytes | None]] = field(default_factory=dict)
     links: dict[str, dict[bytes, bytes]] = field(default_factory=dict)
+    joins: dict[str, dict[bytes, bytes | None]] = field(default_factory=dict)
     long_keys: dict[bytes, bytes] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
     tried: dict[RowKey, int] = field(default_factory=dict)
@@ -80,6 +82,7 @@ class Intent:
             "held": _listed(self.held),
             "aliases": {t: [[k.hex(), None if v is None else v.hex()] for k, v in d.items()] for t, d in self.aliases.items()},
             "links": {r: [[k.hex(), v.hex()] for k, v in d.items()] for r, d in self.links.items()},
+            "joins": {i: [[k.hex(), None if v is None else v.hex()] for k, v in d.items()] for i, d in self.joins.items()},
             "long_keys": [[k.hex(), v.hex()] for k, v in self.long_keys.items()],
             "meta": self.meta,
             "conflicts": self.conflicts,
@@ -106,6 +109,7 @@ class Intent:
                 t: {bytes.fromhex(k): None if v is None else bytes.fromhex(v) for k, v in d} for t, d in fields["aliases"].items()
             },
             links={r: {bytes.fromhex(k): bytes.fromhex(v) for k, v in d} for r, d in fields["links"].items()},
+            joins={i: {bytes.fromhex(k): None if v is None else bytes.fromhex(v) for k, v in d} for i, d in fields["joins"].items()},
             long_keys={bytes.fromhex(k): bytes.fromhex(v) for k, v in fields["long_keys"]},
             meta=fields["meta"],
             conflicts=fields["conflicts"],

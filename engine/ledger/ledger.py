@@ -99,6 +99,18 @@ class Ledger:
         self.wait_for(f"links {rule}", source_keys)
         return self._get_many(f"links {rule}", source_keys)
 
+    def join_values(self, index: str, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The value by which each row is joined, as a key of its own; None where it is null. index: a name for table and columns."""
+        self.wait_for(f"join {index}", keys)
+        return self._get_many(f"join {index}", keys)
+
+    def joined(self, index: str, values: Sequence[bytes]) -> list[list[bytes]]:
+        """For each value the keys of the rows that are joined by it. What is in flight is not in it: land before where it matters."""
+        with self._reading(f"joined {index}") as cursor:
+            if cursor is None:
+                return [[] for _ in values]
+            return [[bytes(key) for key in cursor.iternext_dup()] if cursor.set_key(value) else [] for value in values]
+
     def long_key(self, digest: bytes) -> bytes:
         return self._get("long_keys", digest) or b""
 
@@ -138,6 +150,11 @@ class Ledger:
         with self._writing(f"alias {table}") as txn, txn.cursor() as cursor:
             cursor.putmulti(sorted(zip(log_keys, keys, strict=True)))
 
+    def store_joins(self, index: str, pairs: Mapping[bytes, bytes | None]) -> None:
+        self._db(f"join {index}"), self._db(f"joined {index}")
+        with self._writing() as txn:
+            self._put_joins(txn, index, pairs)
+
     def remember_long_key(self, digest: bytes, key: bytes) -> None:
         with self._writing("long_keys") as txn:
             txn.put(digest, key)
@@ -154,6 +171,7 @@ class Ledger:
     def take_over(self, intent: Intent) -> None:
         """Step 3 of a checkpoint: the intent becomes the ledger, in one transaction."""
         dbs = [f"rows {t}" for t in intent.rows] + [f"alias {t}" for t in intent.aliases] + [f"links {r}" for r in intent.links]
+        dbs += [f"{kind} {index}" for index in intent.joins for kind in ("join", "joined")]
         for name in [*dbs, "meta", "intent", "pending", "asks", "quarantine", "held", "conflicts", "long_keys"]:
             self._db(name)
         with self._writing() as txn:
@@ -167,6 +185,8 @@ class Ledger:
                 for table, pairs in changes.items():
                     for key, value in pairs.items():
                         _put_or_delete(txn, self._db(f"{name} {table}"), key, value)
+            for index, joins in intent.joins.items():
+                self._put_joins(txn, index, joins)
             for key, value in intent.long_keys.items():
                 txn.put(key, value, db=self._db("long_keys"))
             for number, writes in intent.writes.items():
@@ -205,6 +225,19 @@ class Ledger:
         values |= {f"applied {rule}": at for rule, at in intent.last_applied_us.items()} | intent.meta
         for name, value in values.items():
             txn.put(name.encode(), json.dumps(value).encode(), db=meta)
+
+    def _put_joins(self, txn: Any, index: str, pairs: Mapping[bytes, bytes | None]) -> None:
+        """Both ways: row key -> value, value -> row keys."""
+        there, back = self._db(f"join {index}"), self._db(f"joined {index}")
+        for key, value in pairs.items():
+            old = txn.get(key, db=there)
+            if old == value:
+                continue
+            if old is not None:
+                txn.delete(old, key, db=back)
+            _put_or_delete(txn, there, key, value)
+            if value is not None:
+                txn.put(value, key, db=back)
 
     def _put_conflicts(self, txn: Any, intent: Intent) -> None:
         if not intent.conflicts:
@@ -251,9 +284,10 @@ class Ledger:
                 if name.startswith(b"columns ") and json.loads(value) is not None:
                     self.columns[name.decode().removeprefix("columns ")] = tuple(json.loads(value))
 
-    def follow(self, tables: Mapping[str, tuple[str, ...]], rules: Iterable[str]) -> None:
-        """Says which columns of which tables are tracked from now on, and for which rules. What is no longer followed is forgotten: its changes are not seen
-        any more, so that it has to be read anew if it comes back. An intent that a crash left has to be dealt with before."""
+    def follow(self, tables: Mapping[str, tuple[str, ...]], rules: Iterable[str], indexes: Mapping[str, tuple[str, ...]] | None = None) -> None:
+        """Says which columns of which tables are tracked from now on, for which rules, and by what their rows are joined. What is no longer followed
+        is forgotten: its changes are not seen any more, so that it has to be read anew if it comes back. An intent that a crash left has to be dealt
+        with before."""
         for table in set(self.columns) - set(tables):
             self.forget(table)
             self.put_meta(f"columns {table}", None)
@@ -266,13 +300,26 @@ class Ledger:
                 self.put_meta(name, None)
         for table, columns in tables.items():
             self.track(table, columns)
+            wanted = list((indexes or {}).get(table, ()))
+            if (self.meta(f"indexes {table}") or []) != wanted:
+                # The baseline fills it; what an earlier time left may be out of date.
+                self._drop_joins(table)
+                self.put_meta(f"indexes {table}", wanted)
+                self.put_meta(f"baseline {table}", None)
 
     def forget(self, table: str) -> None:
         """Drops what is known of the rows of a table, so that the baseline reads it as if for the first time."""
         for name in (f"rows {table}", f"alias {table}"):
             with self._writing(name) as txn:
                 txn.drop(self._db(name), delete=False)
+        self._drop_joins(table)
         self.put_meta(f"baseline {table}", None)
+
+    def _drop_joins(self, table: str) -> None:
+        for index in self.meta(f"indexes {table}") or ():
+            for name in (f"join {index}", f"joined {index}"):
+                with self._writing(name) as txn:
+                    txn.drop(self._db(name), delete=False)
 
     def track(self, table: str, names: tuple[str, ...]) -> None:
         """Keeps entries usable when the tracked columns of a table change: cells follow their column's name, new ones are unknown."""
@@ -315,7 +362,7 @@ class Ledger:
     def _db(self, name: str) -> Any:
         if name not in self._dbs:
             with self._lock:
-                self._dbs[name] = self._env.open_db(name.encode(), create=not self._readonly)
+                self._dbs[name] = self._env.open_db(name.encode(), create=not self._readonly, dupsort=name.startswith("joined "))
         return self._dbs[name]
 
     @contextmanager

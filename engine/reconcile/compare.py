@@ -20,7 +20,7 @@ from engine.reconcile.aside import Aside, Deleted, Waiting, deleted_in, nothing_
 from engine.reconcile.confirm import PAUSES, Confirmation
 from engine.reconcile.judge import Subject, opposite, siblings
 from engine.reconcile.keytext import split_key
-from engine.reconcile.reading import Plan, plan_tables, read_all
+from engine.reconcile.reading import Plan, fetching, plan_tables, read_all
 from engine.reconcile.report import LISTED_ROWS, Report, RowFinding, RuleFinding
 from engine.reconcile.workspace import DIFFERENT, Class, Workspace
 from engine.settings import Settings
@@ -69,7 +69,7 @@ def compare(
     with _scratch(folder) as place:
         failed = _Failed()
         plans = plan_tables(subjects)
-        space = Workspace(subjects, evaluator, seed, place)
+        space = Workspace(subjects, evaluator, seed, fetching(readers), place)
         try:
             for plan in plans:
                 try:

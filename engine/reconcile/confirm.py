@@ -16,7 +16,7 @@ from engine.ports import Reader
 from engine.reconcile.aside import Aside, TargetKeys
 from engine.reconcile.judge import opposite, siblings
 from engine.reconcile.keytext import join_keys
-from engine.reconcile.reading import Plan, distinct_rows, fetch_keys
+from engine.reconcile.reading import Plan, distinct_rows, fetch_keys, fetching
 from engine.reconcile.workspace import DIFFERENT, DOUBTED, Class, Workspace
 
 _SLICE = 10_000
@@ -85,7 +85,7 @@ class Confirmation:
 
     def _look(self, i: int, keys: list[str], quarantined: TargetKeys, held: TargetKeys) -> None:
         """Judges these keys of rule `i` anew and replaces their units."""
-        space = Workspace(self._first.subjects, self._evaluator, self._seed)
+        space = Workspace(self._first.subjects, self._evaluator, self._seed, fetching(self._readers))
         try:
             for name, parts in self._read(i, keys).items():
                 plan = self._plans[name]

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from engine.errors import Terminal, Transient
+from engine.mapping.refetch import Fetch
 from engine.model.schema import Table, TableName
 from engine.ports import Reader
 from engine.reconcile.judge import Subject
@@ -118,6 +119,15 @@ def fetch_keys(reader: Reader, plan: Plan, by: Sequence[str], texts: Sequence[st
     """The rows whose columns `by` equal one of the joined keys."""
     keys = key_table(texts, by)
     return _patiently(lambda: reader.fetch(plan.table, plan.columns, by, keys)).select(list(plan.columns))
+
+
+def fetching(readers: Mapping[str, Reader]) -> Fetch:
+    """Reads joined rows of any system."""
+
+    def fetch(table: Table, columns: Sequence[str], by: Sequence[str], keys: pa.Table) -> pa.Table:
+        return _patiently(lambda: readers[table.name.system].fetch(table, columns, by, keys))
+
+    return fetch
 
 
 def distinct_rows(plan: Plan, parts: Sequence[pa.Table]) -> pa.Table:

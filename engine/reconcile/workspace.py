@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from engine.errors import Terminal
 from engine.mapping.evaluator import Evaluated, Evaluator
+from engine.mapping.refetch import Fetch, constant_keys, gather
 from engine.model.hashing import Hashes, hash_column
 from engine.model.schema import TableName
 from engine.reconcile.judge import Judged, Subject, judged, opposite, siblings
@@ -48,12 +49,13 @@ DOUBTED = (*DIFFERENT, Class.ELSEWHERE)
 
 
 class Workspace:
-    """The tables of one comparison. `folder`: where DuckDB may put its file and spill; None for a small comparison in memory. Used by one
-    thread."""
+    """The tables of one comparison. fetch: reads rows that a rule joins. `folder`: where DuckDB may put its file and spill; None for a small comparison
+    in memory. Used by one thread."""
 
-    def __init__(self, subjects: Sequence[Subject], evaluator: Evaluator, seed: int, folder: Path | None = None) -> None:
+    def __init__(self, subjects: Sequence[Subject], evaluator: Evaluator, seed: int, fetch: Fetch, folder: Path | None = None) -> None:
         self.subjects = tuple(subjects)
         self._evaluator = evaluator
+        self._fetch = fetch
         self._seed = seed
         self._rows = 0
         self._opposite = [opposite(subjects, i) for i in range(len(subjects))]
@@ -66,8 +68,8 @@ class Workspace:
             self.db.execute(f"SET temp_directory = '{str(folder / 'spill').replace(chr(39), chr(39) * 2)}'")
         for i in range(len(subjects)):
             cells = "".join(f", c{n} UBIGINT" for n in range(len(self._cells(i))))
-            self.db.execute(f"CREATE TABLE d{i} (n BIGINT, k VARCHAR, sid VARCHAR, state UTINYINT, why VARCHAR, rh UBIGINT{cells})")
-            self.db.execute(f"CREATE TABLE a{i} (n BIGINT, k VARCHAR, tid VARCHAR, rh UBIGINT{cells})")
+            self.db.execute(f"CREATE TABLE d{i} (n BIGINT, k VARCHAR, part VARCHAR, sid VARCHAR, state UTINYINT, why VARCHAR, rh UBIGINT{cells})")
+            self.db.execute(f"CREATE TABLE a{i} (n BIGINT, k VARCHAR, part VARCHAR, tid VARCHAR, rh UBIGINT{cells})")
             self.db.execute(f"CREATE TABLE u{i} (k VARCHAR, sid VARCHAR, tid VARCHAR, dn BIGINT, an BIGINT, class UTINYINT, "
                             "nsrc BIGINT, ntgt BIGINT, cols VARCHAR[])")
 
@@ -92,7 +94,7 @@ class Workspace:
     def _load_desired(self, i: int, identity: Sequence[str], rows: pa.Table) -> None:
         rule = self.subjects[i].rule
         sid = join_keys([rule.source.column(c).type for c in identity], [rows.column(c) for c in identity])
-        done = self._evaluator.evaluate(rule, rows)
+        done = self._evaluator.evaluate_joined(rule, rows, gather(rule, rows, self._fetch)) if rule.joined else self._evaluator.evaluate(rule, rows)
         key = self._key(i, done.values)
         state = np.full(rows.num_rows, _FILTERED, dtype=np.uint8)
         why = np.full(rows.num_rows, None, dtype=object)
@@ -102,7 +104,7 @@ class Workspace:
             why[rejected.row] = rejected.column
         cells, rh = self._hashes(i, done.values)
         self._insert(f"d{i}", {
-            "k": key, "sid": sid.take(pa.array(done.row)), "state": np.zeros(len(done.row), dtype=np.uint8),
+            "k": key, "part": self._part(i, done.values), "sid": sid.take(pa.array(done.row)), "state": np.zeros(len(done.row), dtype=np.uint8),
             "why": pa.nulls(len(done.row), pa.string()), "rh": rh, **cells,
         })
         apart = np.flatnonzero(state != _DESIRED)
@@ -112,19 +114,27 @@ class Workspace:
         texts = _scatter(self._key(i, keys.values), keys, len(apart))
         nothing = np.zeros(len(apart), dtype=np.uint64)
         self._insert(f"d{i}", {
-            "k": texts, "sid": sid.take(pa.array(apart)), "state": state[apart], "why": pa.array(why[apart], type=pa.string()),
-            "rh": nothing, **dict.fromkeys(cells, nothing),
+            "k": texts, "part": pa.nulls(len(apart), pa.string()), "sid": sid.take(pa.array(apart)), "state": state[apart],
+            "why": pa.array(why[apart], type=pa.string()), "rh": nothing, **dict.fromkeys(cells, nothing),
         })
 
     def _load_actual(self, i: int, identity: Sequence[str], rows: pa.Table) -> None:
         rule = self.subjects[i].rule
         tid = join_keys([rule.target.column(c).type for c in identity], [rows.column(c) for c in identity])
         cells, rh = self._hashes(i, rows)
-        self._insert(f"a{i}", {"k": self._key(i, rows), "tid": tid, "rh": rh, **cells})
+        self._insert(f"a{i}", {"k": self._key(i, rows), "part": self._part(i, rows), "tid": tid, "rh": rh, **cells})
 
     def _key(self, i: int, values: pa.Table) -> pa.StringArray:
         rule = self.subjects[i].rule
         return join_keys([rule.target.column(c).type for c in rule.key], [values.column(c) for c in rule.key])
+
+    def _part(self, i: int, values: pa.Table) -> pa.StringArray:
+        """The part of the key that is the same in every row of the rule; null where there is none."""
+        rule = self.subjects[i].rule
+        columns = constant_keys(rule)
+        if not columns:
+            return pa.nulls(values.num_rows, pa.string())
+        return join_keys([rule.target.column(c).type for c in columns], [values.column(c) for c in columns])
 
     def _hashes(self, i: int, values: pa.Table) -> tuple[dict[str, Hashes], Hashes]:
         """Hashes of the cells that are not key, and one hash of the judged ones together."""
@@ -264,8 +274,9 @@ class Workspace:
             if sibling < i:
                 mapped += f" UNION ALL SELECT k FROM u{sibling} WHERE class = {Class.EXTRA} AND k IS NOT NULL"
             run(f"UPDATE u{i} SET class = {Class.ELSEWHERE} WHERE class = {Class.EXTRA} AND k IN ({mapped})")
-        # Without a key no rule can address the row.
-        run(f"UPDATE u{i} SET class = {Class.FILTERED} WHERE class = {Class.EXTRA} AND k IS NULL")
+        # Without a key no rule can address the row; nor with another value in a key column where the rule gives the same one everywhere.
+        run(f"UPDATE u{i} SET class = {Class.FILTERED} WHERE class = {Class.EXTRA} AND (k IS NULL OR an IN (SELECT a.n FROM a{i} a "
+            f"WHERE a.part <> (SELECT max(part) FROM d{i})))")
         if self.subjects[i].keeps:
             run(f"UPDATE u{i} SET class = {Class.KEPT} WHERE class = {Class.EXTRA}")
 

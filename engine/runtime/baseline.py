@@ -24,7 +24,7 @@ from engine.ports import Reader
 from engine.runtime.failpoints import reach
 from engine.runtime.intake import clock_us, log_keys, unnamed
 from engine.runtime.pipeline import Pipeline
-from engine.runtime.topology import Lane, Topology, Tracked
+from engine.runtime.topology import Lane, Topology, Tracked, index_name
 
 log = structlog.get_logger()
 Bools = npt.NDArray[np.bool_]
@@ -78,20 +78,20 @@ class Baseline:
     def anew(self, lane: Lane) -> None:
         """Begins with both tables of a rule as if for the first time, because a log has told us all it can (a gap, a TRUNCATE): without history on either
         side the rule's `baseline` decides what differs. What the logs held until now is contained in the rows that are read after this."""
-        for tracked in (lane.source, lane.target):
+        for tracked in lane.tables:
             if tracked.captured:
                 self.ledger.put_meta(f"contained {tracked.name}", self.readers[tracked.system].end().order)
             self.ledger.forget(tracked.name)
             self.ledger.put_meta(f"truncated {tracked.name}", None)
             for other in self.topology.lanes.values():
-                if tracked.name in (other.source.name, other.target.name):
+                if tracked.name in [table.name for table in other.tables]:
                     self.ledger.put_meta(f"asked {other.name}", None)
 
     def again(self, lane: Lane) -> None:
         """Marks a rule and its tables to be read again."""
-        if any(self.ledger.meta(f"truncated {tracked.name}") for tracked in (lane.source, lane.target)):
+        if any(self.ledger.meta(f"truncated {tracked.name}") for tracked in lane.tables):
             self.anew(lane)
-        for tracked in (lane.source, lane.target):
+        for tracked in lane.tables:
             self.ledger.put_meta(f"baseline {tracked.name}", None)
         self.ledger.put_meta(f"asked {lane.name}", None)
 
@@ -122,6 +122,11 @@ class Baseline:
             state.hashes[fill, c] = hashes[fill]
             state.stamps[fill, c] = np.maximum(state.stamps[fill, c], stamps[fill])
         self.ledger.store(tracked.name, keys, state)
+        for columns in tracked.indexes:
+            index = index_name(tracked, columns)
+            values = row_keys.encode([chunk.rows.column(c).combine_chunks() for c in columns], self.ledger.remember_long_key)
+            known = self.ledger.join_values(index, keys)
+            self.ledger.store_joins(index, {key: new for key, new, old, there in zip(keys, values, known, state.present, strict=True) if there and old is None})
         if tracked.aliased:
             self.ledger.store_aliases(tracked.name, log_keys(chunk.rows, tracked), keys)
 
@@ -150,7 +155,7 @@ class Baseline:
     def _agree(self, lane: Lane, source_keys: Sequence[bytes], target_keys: Sequence[bytes], differ: Bools) -> Bools:
         """Cells on which the opposite rule, evaluated over the target's rows, finds the source's cells equal."""
         nothing = np.zeros_like(differ)
-        if lane.link is None:
+        if lane.link is None or lane.view is not None or self.topology.lanes[lane.link].view is not None:
             return nothing
         back = self.topology.lanes[lane.link]
         wanted = row_keys.decode(list(target_keys), lane.target.identity, self.ledger.long_key)

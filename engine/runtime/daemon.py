@@ -29,6 +29,7 @@ from engine.runtime.keeper import Keeper, position_of
 from engine.runtime.pipeline import Pipeline
 from engine.runtime.proposal import Proposer
 from engine.runtime.topology import Topology, build
+from engine.runtime.views import Views
 from engine.settings import Settings
 
 log = structlog.get_logger()
@@ -244,9 +245,11 @@ def started(settings: Settings, stop: threading.Event, patience: float | None) -
         wait = _waiter(stop, patience)
         checkpoint = Checkpoint(settings.name, ledger, topology, sinks, proposer, wait, flight)
         checkpoint.recover()
-        ledger.follow(topology.columns(), topology.lanes)
+        ledger.follow(topology.columns(), topology.lanes, topology.indexes())
         readers = dict(assembly.readers)
-        pipeline = Pipeline(topology, ledger, readers, proposer, checkpoint)
+        views = Views(ledger, topology, readers, proposer)
+        proposer.bases = views.bases
+        pipeline = Pipeline(topology, ledger, readers, proposer, checkpoint, views)
         baseline = Baseline(pipeline, topology, ledger, readers, settings.chunk_rows, stop.is_set, wait)
         yield Engine(settings, assembly, ledger, topology, pipeline, baseline, sources, stop)
 

@@ -24,6 +24,7 @@ from engine.runtime.failpoints import reach
 from engine.runtime.intake import Arrivals, arrivals, cuts
 from engine.runtime.proposal import Agrees, Proposer, Tie, Touched, quarantine
 from engine.runtime.topology import Lane, Topology, Tracked
+from engine.runtime.views import Views
 
 ASKED_AT_ONCE = 5_000
 TOGETHER_SECONDS = 0.03
@@ -42,6 +43,7 @@ class Pipeline:
     readers: dict[str, Reader]
     proposer: Proposer
     checkpoint: Checkpoint
+    views: Views
     _due: dict[tuple[str, bytes], float] = field(default_factory=dict)
     _reached: dict[str, Progress] = field(default_factory=dict)
     """How far each log is decided; the ledger follows when the batch has landed."""
@@ -100,6 +102,10 @@ class Pipeline:
         if any(not self.ledger.pending.knows(*echo) for echo in _echoes(batch, txns)):
             self.checkpoint.flight.land()  # the echo may be of the very batch in flight
         touched = [self._observe(part, transactions, intent) for part in parts if len(part.txn)]
+        joined = [rows for rows in touched if self.topology.views_over(rows.tracked.name)]
+        if joined:
+            self.checkpoint.flight.land()  # join values may be in flight
+            self.views.concern(joined, intent)
         intent.echoed = _echoes(batch, txns, ended=True)
         if touched:
             reach("observe.done")
@@ -137,7 +143,7 @@ class Pipeline:
         keys = keys if len(rows) == len(keys) else [keys[i] for i in rows]
         intent.rows[tracked.name] = (keys, state.pack())
         whole = len(last) == len(part.changes) and bool((last == np.arange(len(last))).all())
-        return Touched(
+        touched = Touched(
             tracked=tracked,
             keys=keys,
             state=state,
@@ -147,6 +153,9 @@ class Pipeline:
             before=seen.before[rows],
             exact=seen.exact[rows],
         )
+        if tracked.indexes:
+            self.views.note_joins(touched, intent)
+        return touched
 
     # --- asked again
 
@@ -211,6 +220,7 @@ class Pipeline:
             quarantine(self.proposer, intent, lane, key, "unsettled", what, "")
             intent.count(lane.name, rows=1)
         touched = self.fetch(lane.source, list(keys), intent, lane.name, keys)
+        touched = touched if lane.view is None else self.views.look(lane, touched, intent)
         self._answer([touched], intent, lane.source.system, self._position(lane), only=lane)
 
     def _behind(self, tracked: Tracked) -> bool:
@@ -227,6 +237,7 @@ class Pipeline:
         present = np.flatnonzero(touched.state.present)
         self._again_where_stale(touched, lane.name, intent, {})
         touched = touched if len(present) == len(touched.keys) else _choose(touched, present)
+        touched = touched if lane.view is None else self.views.look(lane, touched, intent)
         self._answer([touched], intent, lane.source.system, self._position(lane), only=lane, tie=tie, agrees=agrees)
 
     def fetch(self, tracked: Tracked, keys: list[bytes], intent: Intent, rule: str, attempts: dict[bytes, int]) -> Touched:

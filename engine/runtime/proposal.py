@@ -16,7 +16,7 @@ import pyarrow as pa
 from engine.ledger import keys as row_keys
 from engine.ledger.intent import Intent
 from engine.ledger.ledger import Ledger
-from engine.mapping.evaluator import Evaluator
+from engine.mapping.evaluator import Evaluated, Evaluator
 from engine.model.batch import INSERT, UPDATE
 from engine.model.hashing import UNKNOWN, hash_column
 from engine.model.state import NEVER, State
@@ -42,7 +42,8 @@ class Touched:
 
     state: what the log has shown of them. images: the watched columns, null where the row is gone. missing: shape (rows, watched columns), true
     where the image has no value or one that the log has not shown yet. changed, before: see `Observed`. exact: see `Observed`. asked: the rows do not come
-    from the log but were asked for again; attempts counts how often.
+    from the log but were asked for again; attempts counts how often. found: for a rule over several tables, what it gives for the rows that are there;
+    state, changed and before are then those of its view.
     """
 
     tracked: Tracked
@@ -55,6 +56,7 @@ class Touched:
     exact: Bools
     asked: bool = False
     attempts: dict[bytes, int] | None = None
+    found: Evaluated | None = None
 
     def attempt(self, row: int) -> int:
         return 0 if self.attempts is None else self.attempts.get(self.keys[row], 0)
@@ -98,11 +100,12 @@ class Proposal:
 
 @dataclass(slots=True)
 class Proposer:
-    """ledger: read only. now_us: for records a person reads."""
+    """ledger: read only. now_us: for records a person reads. bases: (rule, alias, keys of rows of that table) -> source keys of the rule, see `Views.bases`."""
 
     ledger: Ledger
     evaluator: Evaluator
     now_us: Callable[[], int]
+    bases: Callable[[str, str, Sequence[bytes]], list[bytes]] = lambda _rule, _alias, keys: list(keys)
 
     def propose(self, lane: Lane, touched: Touched, intent: Intent, *, position: str, tie: Tie | None = None, agrees: Agrees | None = None) -> Proposal:
         """The rows of `touched` through one rule. Rows that cannot be judged now are asked again, rows the rule refuses go to quarantine."""
@@ -172,10 +175,12 @@ class _Proposing:
         lane, touched = self.lane, self.touched
         if len(rows) == 0:
             return rows, [], pa.table({c: pa.array([], pa.string()) for c in lane.rule.columns}), rows
-        whole = len(rows) == len(touched.keys)
-        images = touched.images if whole else touched.images.take(pa.array(rows))
-        missing = touched.missing if whole else touched.missing[rows]
-        found = self.by.evaluator.evaluate(lane.rule, images, missing if missing.any() else None)
+        found = touched.found
+        if found is None:
+            whole = len(rows) == len(touched.keys)
+            images = touched.images if whole else touched.images.take(pa.array(rows))
+            missing = touched.missing if whole else touched.missing[rows]
+            found = self.by.evaluator.evaluate(lane.rule, images, missing if missing.any() else None)
         for refused in found.rejected:
             self._quarantine(int(rows[refused.row]), refused.reason, refused.what)
         chosen = rows[found.row]
@@ -354,11 +359,14 @@ class _Proposing:
         decision.hold[held] &= ~equal
 
     def _lost(self, rows: Rows, keys: list[bytes], decision: Decision) -> None:
-        if self.lane.link is None:
-            return
-        for i in np.flatnonzero(decision.lost).tolist():
-            ask = self.lane.link, keys[i]
-            self.intent.asks.setdefault(ask, self._attempt(int(rows[i])))
+        lost = np.flatnonzero(decision.lost).tolist() if self.lane.returns else []
+        for i in lost:
+            for rule, key in self._backward(keys[i]):
+                self.intent.asks.setdefault((rule, key), self._attempt(int(rows[i])))
+
+    def _backward(self, key: bytes) -> list[tuple[str, bytes]]:
+        """What to ask for a target row the other way round."""
+        return [(rule, base) for rule, alias in self.lane.returns for base in self.by.bases(rule, alias, [key])]
 
     def _hold(self, rows: Rows, keys: list[bytes], decision: Decision) -> None:
         held = decision.hold.any(axis=1)
@@ -369,12 +377,13 @@ class _Proposing:
             self.intent.held[self.lane.name, self.touched.keys[rows[i]]] = record
         for i in np.flatnonzero(~held).tolist() if self.by.ledger.held else ():
             self._let_go(int(rows[i]))
-            if self.lane.link is not None and (self.lane.link, keys[i]) in self.by.ledger.held:
-                self.intent.asks.setdefault((self.lane.link, keys[i]), self._attempt(int(rows[i])))
+            for ask in self._backward(keys[i]):
+                if ask in self.by.ledger.held:
+                    self.intent.asks.setdefault(ask, self._attempt(int(rows[i])))
 
     def _conflicts(self, rows: Rows, keys: list[bytes], decision: Decision, want: Want, have: State) -> None:
         """A conflict is a cell that both sides changed since they last agreed: it lost, or it was written over a change that its writer had not seen."""
-        if self.touched.asked or self.tie is not None:
+        if (self.touched.asked and self.lane.view is None) or self.tie is not None:
             return
         if not ((decision.op == UPDATE).any() or decision.lost_cells.any() or decision.hold.any()):
             return

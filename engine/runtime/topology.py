@@ -1,8 +1,9 @@
 """Who leads where: the tables the ledger tracks, and one lane per rule with the opposite rule it forms a link with."""
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +36,8 @@ class Tracked:
     clock: str | None
     captured: bool
     peers: tuple[npt.NDArray[np.int64], ...] | None
+    indexes: tuple[tuple[str, ...], ...] = ()
+    """Columns by which joined rules find rows of it, where these are not the identity."""
 
     @property
     def name(self) -> str:
@@ -57,6 +60,50 @@ class Tracked:
         return self.table.column(column).type
 
 
+FILTER = " filter"
+"""In place of a column's name: whether a row belongs to the rule."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A table that a rule joins. via: alias of the neighbour nearer to the base table, empty for that. A row's columns `here` equal the neighbour's `there`.
+    columns: numbers of the tracked cells the rule reads."""
+
+    alias: str
+    tracked: Tracked
+    via: str
+    here: tuple[str, ...]
+    there: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """A rule over several tables, as the ledger knows it: one row per row of the base table, named by its key.
+
+    name: of its rows in the ledger. cells: the target columns the rule gives, then FILTER, then the aliases of the members (the stamp is that of the last row
+    that a base row lost there). members: neighbours before those that hang on them. origins: per target column and FILTER the (alias, numbers of tracked
+    cells or LIFE) it is computed from, "" for the base table.
+    """
+
+    name: str
+    cells: tuple[str, ...]
+    own: int
+    members: tuple[Member, ...]
+    origins: tuple[tuple[tuple[str, npt.NDArray[np.int64]], ...], ...]
+
+    def member(self, alias: str) -> Member:
+        return next(member for member in self.members if member.alias == alias)
+
+    def lost(self, alias: str) -> int:
+        """Number of the cell that keeps when a base row last lost a row of this member."""
+        return self.own + 1 + [member.alias for member in self.members].index(alias)
+
+
+def index_name(table: Tracked, columns: Sequence[str]) -> str:
+    """Name of the ledger's index of a table's rows by these columns."""
+    return json.dumps([table.name, *columns], ensure_ascii=False)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lane:
     """One rule in its place.
@@ -65,6 +112,8 @@ class Lane:
     lineage and target_cell have one element for each of them. lineage: numbers of the source's tracked cells, or LIFE. reads: the same for all
     columns the rule reads. link: the name of the opposite rule, if any.
     keyed: the key follows from the source row's identity alone. empty: the hash of an empty text per cell.
+    view: for a rule over several tables; then `source` is the base table, and lineage and reads count the view's cells.
+    returns: the rules that lead back from the target, and by which of their tables (alias, "" for the one after FROM).
     """
 
     rule: CompiledRule
@@ -81,10 +130,17 @@ class Lane:
     empty: tuple[int, ...]
     keyed: bool
     link: str | None
+    view: View | None = None
+    returns: tuple[tuple[str, str], ...] = ()
 
     @property
     def name(self) -> str:
         return self.rule.name
+
+    @property
+    def tables(self) -> tuple[Tracked, ...]:
+        """All it reads, and the one it writes."""
+        return (*_read(self).values(), self.target)
 
     @property
     def direction(self) -> tuple[str, str]:
@@ -103,28 +159,49 @@ class Topology:
         return tuple(t.watched for t in self.tracked.values() if t.system == system)
 
     def lanes_from(self, table: str) -> list[Lane]:
-        return [lane for lane in self.lanes.values() if lane.source.name == table]
+        """Rules that read this table alone."""
+        return [lane for lane in self.lanes.values() if lane.source.name == table and lane.view is None]
+
+    def views_over(self, table: str) -> list[tuple[Lane, str]]:
+        """Rules over several tables that read this one, and as what: alias, "" for the base table."""
+        views = [lane for lane in self.lanes.values() if lane.view is not None]
+        return [(lane, alias) for lane in views for alias, tracked in _read(lane).items() if tracked.name == table]
 
     def columns(self) -> dict[str, tuple[str, ...]]:
-        return {name: tracked.cells for name, tracked in self.tracked.items()}
+        """What the ledger keeps rows of, with their cells: tables and views."""
+        views = {lane.view.name: lane.view.cells for lane in self.lanes.values() if lane.view is not None}
+        return {name: tracked.cells for name, tracked in self.tracked.items()} | views
+
+    def indexes(self) -> dict[str, tuple[str, ...]]:
+        """Table -> names of the indexes the ledger keeps of its rows."""
+        return {name: tuple(index_name(tracked, columns) for columns in tracked.indexes) for name, tracked in self.tracked.items()}
+
+
+def _read(lane: Lane) -> dict[str, Tracked]:
+    return {"": lane.source, **({member.alias: member.tracked for member in lane.view.members} if lane.view is not None else {})}
 
 
 def build(settings: Settings, rules: Sequence[CompiledRule], seed: int) -> Topology:
     """`seed`: of the ledger's hashes."""
     tracked = track(settings, rules)
     lanes = {rule.name: _lane(rule, settings.rule(rule.name), rules, tracked, seed) for rule in rules}
+    lanes = {name: replace(lane, returns=_returns(lane, lanes.values())) for name, lane in lanes.items()}
     return Topology(tracked=tracked, lanes=lanes, ranks={name: rank for rank, name in enumerate(settings.systems)})
 
 
 def track(settings: Settings, rules: Sequence[CompiledRule]) -> dict[str, Tracked]:
     """The tables that rules read or write."""
-    tables: dict[TableName, Table] = {side.name: side for rule in rules for side in (rule.source, rule.target)}
+    tables: dict[TableName, Table] = {
+        side.name: side for rule in rules for side in (rule.source, rule.target, *(joined.table for joined in rule.joined))
+    }
     found: dict[str, Tracked] = {}
     for name, table in sorted(tables.items()):
         reading = [rule for rule in rules if rule.source.name == name]
         writing = [rule for rule in rules if rule.target.name == name]
         identity = identity_of(table, reading, writing)
-        wanted = {c for rule in reading for c in rule.reads} | {c for rule in writing for c in (*rule.columns, *_marks(settings.rule(rule.name)))}
+        joined = [(rule, table) for rule in rules for table in rule.joined if table.table.name == name]
+        wanted = {c for rule in reading for c in rule.reads} | {c for _, found in joined for c in found.columns}
+        wanted |= {c for rule in writing for c in (*rule.columns, *_marks(settings.rule(rule.name)))}
         cells = tuple(c.name for c in table.columns if c.name in wanted - set(identity))
         clocks = [settings.rule(rule.name).clock for rule in reading]
         found[str(name)] = Tracked(
@@ -133,9 +210,20 @@ def track(settings: Settings, rules: Sequence[CompiledRule]) -> dict[str, Tracke
             cells=cells,
             clock=next((clock for clock in clocks if clock), None),
             captured=settings.systems[name.system].capture,
-            peers=_peers(cells, reading),
+            peers=_peers(cells, [rule for rule in reading if not rule.joined]),
+            indexes=_indexes(rules, name, identity),
         )
     return found
+
+
+def _indexes(rules: Sequence[CompiledRule], name: TableName, identity: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    found = []
+    for rule in rules:
+        tables = {"": rule.source.name, **{joined.alias: joined.table.name for joined in rule.joined}}
+        for joined in rule.joined:
+            found += [joined.here] if tables[joined.alias] == name else []
+            found += [joined.there] if tables[joined.via] == name else []
+    return tuple(columns for columns in dict.fromkeys(found) if columns != identity)
 
 
 def _peers(cells: Sequence[str], reading: Sequence[CompiledRule]) -> tuple[npt.NDArray[np.int64], ...] | None:
@@ -171,6 +259,13 @@ def _lane(rule: CompiledRule, settings: RuleSettings, rules: Sequence[CompiledRu
     marked = set(settings.on_exit.set) if isinstance(settings.on_exit, SetCells) else set()
     origins = {cell: (*rule.lineage[cell], *(rule.filter_reads if cell in marked else ())) for cell in own}
     place = {name: i for i, name in enumerate(source.cells)}
+    view = _view(rule, own, tracked) if rule.joined else None
+    lineage = tuple(np.array([place.get(c, LIFE) for c in dict.fromkeys(origins.get(cell, ()))], dtype=np.int64) for cell in cells)
+    reads = np.array([place[c] for c in rule.reads if c in place], dtype=np.int64)
+    if view is not None:
+        lineage = tuple(np.array([i] if i < len(own) else [], dtype=np.int64) for i in range(len(cells)))
+        lineage = tuple(np.append(numbers, len(own)) if cell in marked and len(numbers) else numbers for cell, numbers in zip(cells, lineage, strict=True))
+        reads = np.arange(len(own) + 1)
     names = tuple(
         f"owner:{settings.owners[c]}" if c in settings.owners else settings.policies.get(c, settings.conflict) for c in cells
     )
@@ -183,12 +278,46 @@ def _lane(rule: CompiledRule, settings: RuleSettings, rules: Sequence[CompiledRu
         own=len(own),
         policies=tuple(policy(name, source.system) for name in names),
         policy_names=names,
-        lineage=tuple(np.array([place.get(c, LIFE) for c in dict.fromkeys(origins.get(cell, ()))], dtype=np.int64) for cell in cells),
-        reads=np.array([place[c] for c in rule.reads if c in place], dtype=np.int64),
+        lineage=lineage,
+        reads=reads,
         target_cell=np.array([target.cells.index(c) for c in cells], dtype=np.int64),
         empty=tuple(int(hash_column(target.type(c), pa.array([""]), seed)[0]) if target.type(c).kind == "text" else 0 for c in cells),
-        keyed={c for part in rule.key for c in rule.lineage[part]} <= set(source.identity),
+        keyed=_key_origins(rule) <= {("", c) for c in source.identity},
         link=opposite[0] if opposite else None,
+        view=view,
+    )
+
+
+def _key_origins(rule: CompiledRule) -> set[tuple[str, str]]:
+    return {origin for part in rule.key for origin in (rule.origins[part] if rule.joined else [("", c) for c in rule.lineage[part]])}
+
+
+def _view(rule: CompiledRule, own: Sequence[str], tracked: Mapping[str, Tracked]) -> View:
+    members = tuple(
+        Member(alias=joined.alias, tracked=tracked[str(joined.table.name)], via=joined.via, here=joined.here, there=joined.there) for joined in rule.joined
+    )
+    tables = {"": tracked[str(rule.source.name)], **{member.alias: member.tracked for member in members}}
+    origins = []
+    for found in (*(rule.origins[cell] for cell in own), rule.filter_origins):
+        columns: dict[str, list[int]] = {}
+        for alias, column in found:
+            cells = tables[alias].cells
+            columns.setdefault(alias, []).append(cells.index(column) if column in cells else LIFE)
+        origins.append(tuple((alias, np.array(sorted(set(numbers)), dtype=np.int64)) for alias, numbers in columns.items()))
+    return View(
+        name=f"rule {rule.name}", cells=(*own, FILTER, *(member.alias for member in members)), own=len(own), members=members, origins=tuple(origins)
+    )
+
+
+def _returns(lane: Lane, lanes: Iterable[Lane]) -> tuple[tuple[str, str], ...]:
+    """Rules that read what this one writes and write what it reads."""
+    mine = {tracked.name for tracked in _read(lane).values()}
+    return tuple(
+        (other.name, alias)
+        for other in lanes
+        if other.target.name in mine
+        for alias, tracked in _read(other).items()
+        if tracked.name == lane.target.name
     )
 
 

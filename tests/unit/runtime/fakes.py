@@ -28,6 +28,7 @@ from engine.runtime.flight import Flight
 from engine.runtime.pipeline import Pipeline
 from engine.runtime.proposal import Proposer
 from engine.runtime.topology import Topology, build
+from engine.runtime.views import Views
 from engine.settings import RuleSettings, Settings, SystemSettings
 
 TRUNCATE = 9
@@ -307,7 +308,8 @@ class World:
             if self.ledger.progress(name) is None:
                 self.ledger.put_meta(f"progress {name}", [str(len(database.log)), len(database.log), -1])
         readers: Any = self.databases
-        self.pipeline = Pipeline(self.topology, self.ledger, readers, proposer, self.checkpoint)
+        views = Views(self.ledger, self.topology, readers, proposer)
+        self.pipeline = Pipeline(self.topology, self.ledger, readers, proposer, self.checkpoint, views)
         self.baseline = Baseline(self.pipeline, self.topology, self.ledger, readers, self.chunk_rows, lambda: False, self._wait)
 
     def _wait(self, _system: str, _attempt: int, error: Exception) -> None:
