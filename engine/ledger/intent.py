@@ -36,7 +36,7 @@ class Intent:
     echoed: (source, target, batch): everything up to this batch was shown by the target's log. asks: (rule, key) -> attempts, None when done.
     quarantined: (rule, key) -> record, None when released. held: the same for cells held for a person.
     aliases: table -> {log key: row key, None when gone}. links: rule -> {source key: target key}. counters: rule -> {counter: added}.
-    joins: index (see `Ledger.joined`) -> {row key: the row's value there, None when it is null or the row is gone}.
+    joins: index (see `Ledger.joined`) -> {row key: the row's value there, empty when it is null, None when the row is gone}.
     meta: further named values of the ledger. tried: attempts of the keys that are asked here (needed while the batch is worked on, not kept).
     """
 

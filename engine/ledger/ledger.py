@@ -100,9 +100,10 @@ class Ledger:
         return self._get_many(f"links {rule}", source_keys)
 
     def join_values(self, index: str, keys: Sequence[bytes]) -> list[bytes | None]:
-        """The value by which each row is joined, as a key of its own; None where it is null. index: a name for table and columns."""
+        """The value by which each row is joined, as a key of its own; None where it is null. Of a row that is gone, the last one.
+        index: a name for table and columns."""
         self.wait_for(f"join {index}", keys)
-        return self._get_many(f"join {index}", keys)
+        return [value or None for value in self._get_many(f"join {index}", keys)]
 
     def joined(self, index: str, values: Sequence[bytes]) -> list[list[bytes]]:
         """For each value the keys of the rows that are joined by it. What is in flight is not in it: land before where it matters."""
@@ -231,12 +232,11 @@ class Ledger:
         there, back = self._db(f"join {index}"), self._db(f"joined {index}")
         for key, value in pairs.items():
             old = txn.get(key, db=there)
-            if old == value:
-                continue
-            if old is not None:
+            if old and old != value:
                 txn.delete(old, key, db=back)
-            _put_or_delete(txn, there, key, value)
-            if value is not None:
+            if value is not None and old != value:
+                txn.put(key, value, db=there)
+            if value:
                 txn.put(value, key, db=back)
 
     def _put_conflicts(self, txn: Any, intent: Intent) -> None:

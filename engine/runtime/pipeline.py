@@ -114,6 +114,7 @@ class Pipeline:
     def _observe(self, part: Arrivals, transactions: Transactions, intent: Intent) -> Touched:
         tracked, ledger = part.tracked, self.ledger
         keys, row = _distinct(part.keys)
+        count = len(keys)
         state = ledger.seen(tracked.name, keys)
         rank = self.topology.ranks[tracked.system]
         events = Events(
@@ -152,6 +153,7 @@ class Pipeline:
             changed=seen.changed[rows],
             before=seen.before[rows],
             exact=seen.exact[rows],
+            again=np.bincount(row, minlength=count)[rows] > 1,
         )
         if tracked.indexes:
             self.views.note_joins(touched, intent)
@@ -349,7 +351,7 @@ def _distinct(keys: list[bytes]) -> tuple[list[bytes], npt.NDArray[np.int64]]:
 def _choose(touched: Touched, rows: npt.NDArray[np.intp]) -> Touched:
     return Touched(
         touched.tracked, [touched.keys[i] for i in rows], touched.state.take(rows), touched.images.take(pa.array(rows)), touched.missing[rows],
-        touched.changed[rows], touched.before[rows], touched.exact[rows], touched.asked, touched.attempts,
+        touched.changed[rows], touched.before[rows], touched.exact[rows], asked=touched.asked, attempts=touched.attempts,
     )  # fmt: skip
 
 

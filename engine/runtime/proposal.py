@@ -54,6 +54,8 @@ class Touched:
     changed: Bools
     before: Int64s
     exact: Bools
+    again: Bools | None = None
+    """Rows with several events in the batch: what they were in between is not told."""
     asked: bool = False
     attempts: dict[bytes, int] | None = None
     found: Evaluated | None = None

@@ -53,40 +53,46 @@ class Views:
                 if not touched.state.present[i]:
                     pairs[key] = None
                 elif shown[i]:
-                    pairs[key] = values[i]
+                    pairs[key] = values[i] or b""
 
     def concern(self, touched: Sequence[Touched], intent: Intent) -> None:
         """Asks the views again whose rows these changes concern, and notes what they lost. Nothing may be in flight."""
-        losses: dict[str, dict[bytes, dict[int, int]]] = {}
+        notes: dict[str, _Notes] = {}
         for rows in touched:
             for lane, alias in self.topology.views_over(rows.tracked.name):
-                if not alias:
-                    intent.asks |= {(lane.name, key): 0 for key in rows.keys}
-                    continue
                 assert lane.view is not None
+                mine = notes.setdefault(lane.name, _Notes(lane.name, self.ledger.asks))
+                if not alias:
+                    for row, base in enumerate(rows.keys):
+                        mine.concerned(alias, base, again=_again(rows, row))
+                    continue
                 member = lane.view.member(alias)
                 old = self._values(rows.tracked, member.here, rows.keys)
                 new = intent.joins.get(index_name(rows.tracked, member.here), {}) if member.here != rows.tracked.identity else {}
                 now = [(new.get(key, before) if present else None) for key, before, present in zip(rows.keys, old, rows.state.present.tolist(), strict=True)]
-                for _row, base in self._up(lane, member, now):
-                    intent.asks[lane.name, base] = 0
+                for row, base in self._up(lane, member, now):
+                    mine.concerned(alias, base, again=_again(rows, row))
                 left = [before if before != after else None for before, after in zip(old, now, strict=True)]
                 newest = rows.state.newest()
                 for row, base in self._up(lane, member, left):
-                    intent.asks[lane.name, base] = 0
-                    lost = losses.setdefault(lane.name, {}).setdefault(base, {})
-                    cell = lane.view.lost(alias)
-                    lost[cell] = max(lost.get(cell, NEVER), int(newest[row]))
-        for rule, found in losses.items():
-            self._note_losses(self.topology.lanes[rule].view, found, intent)
+                    mine.concerned(alias, base, again=_again(rows, row))
+                    mine.lost(alias, base, int(newest[row]))
+        for rule, found in notes.items():
+            intent.asks |= {(rule, base): 0 for base in found.bases}
+            self._note(self.topology.lanes[rule].view, found, intent)
 
-    def _note_losses(self, view: View | None, found: dict[bytes, dict[int, int]], intent: Intent) -> None:
+    def _note(self, view: View | None, notes: _Notes, intent: Intent) -> None:
+        """Losses, and values that are unknown because the view may have had another one that nobody looked at."""
         assert view is not None
-        keys = list(found)
+        keys = list(dict.fromkeys([*notes.losses, *notes.unclear]))
+        if not keys:
+            return
         state = self.ledger.seen(view.name, keys)
-        for i, cells in enumerate(found.values()):
-            for cell, stamp in cells.items():
-                state.stamps[i, cell] = max(state.stamps[i, cell], stamp)
+        for i, key in enumerate(keys):
+            for alias, stamp in notes.losses.get(key, {}).items():
+                state.stamps[i, view.lost(alias)] = max(state.stamps[i, view.lost(alias)], stamp)
+            aliases = notes.unclear.get(key, set())
+            state.hashes[i, [c for c, origins in enumerate(view.origins) if aliases & {alias for alias, _ in origins}]] = UNKNOWN
         intent.rows[view.name] = (keys, state.pack())
 
     def bases(self, rule: str, alias: str, keys: Sequence[bytes]) -> list[bytes]:
@@ -166,6 +172,28 @@ class Views:
         hashes[rows, view.own] = INSIDE
         hashes[there[[rejected.row for rejected in found.rejected]], view.own] = UNKNOWN
         return hashes
+
+
+@dataclass(slots=True)
+class _Notes:
+    """What the events of a batch mean for one view. A base row that is concerned again before it was looked at may have had a value in between that it has no
+    longer: nobody would notice that it changed twice, so what hangs on the table is unclear then. asks: those that wait already."""
+
+    rule: str
+    asks: Mapping[tuple[str, bytes], int]
+    bases: dict[bytes, set[str]] = field(default_factory=dict)
+    losses: dict[bytes, dict[str, int]] = field(default_factory=dict)
+    unclear: dict[bytes, set[str]] = field(default_factory=dict)
+
+    def concerned(self, alias: str, base: bytes, *, again: bool) -> None:
+        before = self.bases.setdefault(base, set())
+        if again or before or (self.rule, base) in self.asks:
+            self.unclear.setdefault(base, set()).update(before | {alias})
+        before.add(alias)
+
+    def lost(self, alias: str, base: bytes, stamp: int) -> None:
+        losses = self.losses.setdefault(base, {})
+        losses[alias] = max(losses.get(alias, NEVER), stamp)
 
 
 @dataclass(slots=True)
@@ -251,6 +279,10 @@ class _Gathered:
                 np.maximum.at(newest, base, np.maximum(_newest(self.states[alias], cells), self.states[alias].life)[row])
                 out[:, c] = np.maximum(out[:, c], np.maximum(newest[chosen], stored.stamps[:, view.lost(alias)]))
         return out
+
+
+def _again(rows: Touched, row: int) -> bool:
+    return rows.again is not None and bool(rows.again[row])
 
 
 def _newest(state: State, cells: Int64s) -> Int64s:
