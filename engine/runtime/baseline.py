@@ -126,8 +126,8 @@ class Baseline:
             index = index_name(tracked, columns)
             values = row_keys.encode([chunk.rows.column(c).combine_chunks() for c in columns], self.ledger.remember_long_key)
             known = self.ledger.join_values(index, keys)
-            fresh = [(key, new or b"") for key, new, old, there in zip(keys, values, known, state.present, strict=True) if there and old is None]
-            self.ledger.store_joins(index, dict(fresh))
+            joins = [(key, new or b"") for key, new, old, there in zip(keys, values, known, state.present, strict=True) if there and old is None]
+            self.ledger.store_joins(index, dict(joins))
         if tracked.aliased:
             self.ledger.store_aliases(tracked.name, log_keys(chunk.rows, tracked), keys)
 
