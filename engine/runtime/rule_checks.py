@@ -29,13 +29,10 @@ def rule_problems(settings: RuleSettings, rule: CompiledRule, whole: Settings) -
     elif not whole.systems[source].capture:
         fix = f"take capture = false out of [systems.{source}], or take the rule out"
         found.append(_error(where, f"reads {source}, whose log is not read", fix))
-    for joined in rule.joined:
-        if not (joined.table.primary_key or len(joined.table.log_key) < len(joined.table.columns)):
-            what = f"joins {joined.table.name}, which has no primary key: its rows cannot be told apart"
-            found.append(_error(where, what, f"give {joined.table.name} a primary key"))
-    if rule.joined and settings.clock:
-        what = "names a clock, but reads several tables: the clock of one row says nothing of the others"
-        found.append(_error(where, what, "take clock out; the commit time is used"))
+    if rule.joined:
+        reads = ", ".join(str(table.name) for table in (rule.source, *(joined.table for joined in rule.joined)))
+        what = f"joins of several tables come with a later version; it reads {reads}"
+        found.append(_error(where, what, "read one table of a system, and lookups"))
     found += _policies(settings, rule, where, (source, target))
     found += _actions(settings, rule, where)
     found += _clock(settings, rule, where)
