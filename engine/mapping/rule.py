@@ -110,8 +110,8 @@ class CompiledRule:
 
     joined: the further tables of the same system, each after its neighbour; where there are any, `Evaluator.evaluate_joined` evaluates the rule, and
     reads, filter_reads and lineage are the base's part alone. origins: target column -> (alias, column) it derives from, "" is the base; the conditions
-    and the path to the base of every table it looks at are included. filter_origins: the same for WHERE, HAVING and INNER JOIN. The key follows from the
-    base row alone where the origins of its columns name no alias; else `key_plan` is empty.
+    and the path to the base of every table it looks at are included. filter_origins: the same for WHERE, HAVING and INNER JOIN. `key_plan` is
+    empty where the key does not follow from the base row alone.
     """
 
     name: str

@@ -45,8 +45,8 @@ def rule_problems(settings: RuleSettings, rule: CompiledRule, whole: Settings) -
 
 
 def set_problems(rules: Sequence[CompiledRule]) -> list[Problem]:
-    """Rules that write the same table: one key, and each column from one source."""
-    found: list[Problem] = []
+    """Rules that write the same table: one key, and each column from one source. Tables whose rows go along when we delete their parent."""
+    found: list[Problem] = list(_taken_along(rules))
     by_target: dict[TableName, list[CompiledRule]] = {}
     for rule in rules:
         by_target.setdefault(rule.target.name, []).append(rule)
@@ -58,6 +58,21 @@ def set_problems(rules: Sequence[CompiledRule]) -> list[Problem]:
                 found.append(_error(f"rule {other.name}", what, "give both rules the same key"))
         found += _written_twice(target, writers)
     return found
+
+
+def _taken_along(rules: Sequence[CompiledRule]) -> Iterator[Problem]:
+    """A row whose key changes goes over as a delete and an insert, and what hangs on it in the target meets the delete."""
+    written = {rule.target.name: rule.name for rule in rules}
+    tables = {table.name: table for rule in rules for table in (rule.source, rule.target)}
+    for table in tables.values():
+        for foreign in table.foreign_keys:
+            if foreign.parent in written and foreign.on_delete.upper() not in ("NO ACTION", "RESTRICT"):
+                what = (
+                    f"{table.name} refers to {foreign.parent} with ON DELETE {foreign.on_delete.upper()}: where a key of the source changes, the row is "
+                    "deleted and made again under the new key, and the database does that to the rows which refer to it"
+                )
+                fix = "make the foreign key ON DELETE RESTRICT, or never change these keys"
+                yield Problem(severity="warning", where=f"rule {written[foreign.parent]}", what=what, fix=fix)
 
 
 def pair_problems(rules: Sequence[CompiledRule], whole: Settings) -> list[Problem]:

@@ -282,14 +282,10 @@ def _lane(rule: CompiledRule, settings: RuleSettings, rules: Sequence[CompiledRu
         reads=reads,
         target_cell=np.array([target.cells.index(c) for c in cells], dtype=np.int64),
         empty=tuple(int(hash_column(target.type(c), pa.array([""]), seed)[0]) if target.type(c).kind == "text" else 0 for c in cells),
-        keyed=_key_origins(rule) <= {("", c) for c in source.identity},
+        keyed=bool(rule.key_plan.outputs) and {c for part in rule.key for c in rule.lineage[part]} <= set(source.identity),
         link=opposite[0] if opposite else None,
         view=view,
     )
-
-
-def _key_origins(rule: CompiledRule) -> set[tuple[str, str]]:
-    return {origin for part in rule.key for origin in (rule.origins[part] if rule.joined else [("", c) for c in rule.lineage[part]])}
 
 
 def _view(rule: CompiledRule, own: Sequence[str], tracked: Mapping[str, Tracked]) -> View:

@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engine.model.types import DataType, Kind
-
-MISTAKES = Path(__file__).parents[2] / "fixtures" / "rules" / "mistakes.sql"
-
-
-def cases() -> list[Any]:
-    """(headers, sql) per case of the file."""
-    found = []
-    for block in MISTAKES.read_text("utf-8").split("\n-- # ")[1:]:
-        title, *lines = block.splitlines()
-        headers = [line.removeprefix("-- ").partition(":")[::2] for line in lines if line.startswith("-- ")]
-        sql = "\n".join(line for line in lines if not line.startswith("-- "))
-        found.append(pytest.param([(name, value.strip()) for name, value in headers], sql, id=title))
-    return found
+from tests.unit.mapping.mistakes import cases
 
 
-@pytest.mark.parametrize(("headers", "sql"), cases())
+@pytest.mark.parametrize(("headers", "sql"), cases("mistakes.sql"))
 def test_each_mistake_is_told_and_nothing_else(compile_sql: Any, headers: list[tuple[str, str]], sql: str) -> None:
     given = dict(headers)
     key = tuple(name for name in given.get("key", "ref").split() if name)

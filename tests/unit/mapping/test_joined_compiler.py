@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -10,8 +9,7 @@ import pytest
 
 from engine.model.schema import Column, Table, TableName
 from engine.model.types import DataType, Kind
-
-MISTAKES = Path(__file__).parents[2] / "fixtures" / "rules" / "joined_mistakes.sql"
+from tests.unit.mapping.mistakes import cases
 
 INT = DataType(kind=Kind.INT, name="int", bits=32)
 TEXT = DataType(kind=Kind.TEXT, name="varchar", length=40)
@@ -39,17 +37,7 @@ TABLES = {
 }
 
 
-def cases() -> list[Any]:
-    found = []
-    for block in MISTAKES.read_text("utf-8").split("\n-- # ")[1:]:
-        title, *lines = block.splitlines()
-        headers = [line.removeprefix("-- ").partition(":")[::2] for line in lines if line.startswith("-- ")]
-        sql = "\n".join(line for line in lines if not line.startswith("-- "))
-        found.append(pytest.param([(name, value.strip()) for name, value in headers], sql, id=title))
-    return found
-
-
-@pytest.mark.parametrize(("headers", "sql"), cases())
+@pytest.mark.parametrize(("headers", "sql"), cases("joined_mistakes.sql"))
 def test_each_mistake_is_told_and_nothing_else(compile_sql: Any, headers: list[tuple[str, str]], sql: str) -> None:
     rule, problems = compile_sql(sql, tables=TABLES)
     wanted = [(severity, *text.partition(" | ")[::2]) for severity, text in headers]

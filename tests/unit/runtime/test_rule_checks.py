@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
 from engine.mapping.rule import CompiledRule, Plan
-from engine.model.schema import Column, Table, TableName
+from engine.model.schema import Column, ForeignKey, Table, TableName
 from engine.model.types import DataType, Kind
 from engine.runtime.assembly import named_tables
 from engine.runtime.rule_checks import pair_problems, rule_problems, set_problems, unique_key
@@ -123,6 +124,17 @@ def test_two_rules_on_one_table_need_one_key_and_do_not_share_columns() -> None:
     (problem,) = set_problems([first, compiled("c", key=("name",))])
     assert "by (name), the rule a by (id)" in problem.what
     assert set_problems([first, compiled("d"), compiled("e", target=table("erp", "others"))]) == []
+
+
+@pytest.mark.parametrize(("action", "warned"), [("CASCADE", True), ("SET NULL", True), ("NO ACTION", False), ("RESTRICT", False)])
+def test_rows_that_a_delete_of_their_parent_would_take_along_are_told(action: str, warned: bool) -> None:
+    parent = compiled("a")
+    foreign = ForeignKey(columns=("name",), parent=parent.target.name, parent_columns=("id",), on_delete=action)
+    child = compiled("b", source=table("crm", "orders"), target=replace(table("erp", "orders"), foreign_keys=(foreign,)))
+    found = set_problems([parent, child])
+    assert [(p.severity, p.where) for p in found] == ([("warning", "rule a")] if warned else [])
+    assert all(f"erp.public.orders refers to erp.public.customers with ON DELETE {action}" in p.what for p in found)
+    assert set_problems([child]) == []  # nobody writes the parent
 
 
 BACK = {"name": "accounts", "into": ("crm", "", "accounts")}
