@@ -439,13 +439,11 @@ class _Texts:
         texts = "".join(f", {printing(type_ or 'VARCHAR', f'v{number}')} AS o{number}" for number, (_, type_) in enumerate(outputs))
         parts = [("", self.part(None))]
         parts += [(entry.target.name, self.part(entry.value.sql)) for entry, type_ in outputs if type_ and entry.target]
-        select = self._compiler.scope.select
         return JoinedQuery(
             name=self._compiler.name,
             sql=f"SELECT __row{texts} FROM (SELECT __t0.__row AS __row{values} {self.rest})",
             parts=tuple(parts),
             relations=tuple(self._relation(number, steps) for number in [0, *(step.place for step in steps)]),
-            pushdown=any(join.args.get("on") is None for inner in select.find_all(exp.Select) for join in inner.args.get("joins") or []),
         )
 
     def _value(self, entry: Selected) -> str:

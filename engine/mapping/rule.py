@@ -88,15 +88,13 @@ class JoinedQuery:
     """What DuckDB computes for a rule with joins.
 
     sql: gives `__row` of the base and `o0`, `o1` ... (text of the outputs, in order). parts: SQL that fails when this target column cannot be computed;
-    the first is for what stands after FROM, its column is empty. relations: the base first. pushdown: tables stand side by side in a FROM, and
-    only WHERE connects them.
+    the first is for what stands after FROM, its column is empty. relations: the base first.
     """
 
     name: str
     sql: str
     parts: tuple[tuple[str, str], ...]
     relations: tuple[JoinedRelation, ...]
-    pushdown: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
