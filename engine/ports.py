@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from engine.model.batch import Batch, Chunk, Position
 from engine.model.schema import Table
-from engine.model.write import Marker, Outcome, Write
+from engine.model.write import LinkRow, Marker, Outcome, Write
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +105,15 @@ class Sink(Protocol):
         creates one. Afterwards every row of the write is accounted for in the outcome.
         Poison when the database refuses a row; then the transaction is as it was before this call and can go on.
         Transient (deadlock, lost connection): the whole transaction is gone; the caller begins again."""
+
+    def prepare_links(self) -> None:
+        """Creates `syncline_link` when absent; asked for only where rules have links. Idempotent. Terminal as `prepare`."""
+
+    def write_links(self, rule_set: str, rows: Sequence[LinkRow]) -> None:
+        """Puts rows of `syncline_link` into the open transaction: one for each link, source system, target system and source key."""
+
+    def links(self, rule_set: str) -> list[LinkRow]:
+        """All of them, outside of a transaction; none where there is no such table."""
 
     def commit(self) -> None:
         """Durable as far as the server makes it. Transient when the connection broke: whether it was committed is then told by `marker`."""

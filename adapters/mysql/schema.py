@@ -159,6 +159,7 @@ def _column(column: Described, mariadb: bool) -> Column:
         type=data_type(column),
         nullable=column.nullable,
         default=given or "AUTO_INCREMENT" in extra or "DEFAULT_GENERATED" in extra,
+        made="AUTO_INCREMENT" in extra,
         generated=bool(re.search(r"\b(VIRTUAL|STORED|PERSISTENT)( GENERATED)?\b", extra)),
     )
 

@@ -13,12 +13,14 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pymysql
 from pymysql.constants import CLIENT
 
+from adapters.mysql import made
 from adapters.mysql.connection import connect, quote, wrap
 from adapters.mysql.failure import number_of
-from adapters.mysql.fit import refuse_unfit
+from adapters.mysql.fit import one_array, refuse_unfit
 from adapters.mysql.refused import name_rows
 from adapters.mysql.rows import select
 from adapters.mysql.schema import describe
@@ -28,7 +30,7 @@ from adapters.mysql.work import Uneven, Work
 from engine.errors import Poison, Terminal, Transient
 from engine.model.batch import INSERT
 from engine.model.schema import Table, TableName
-from engine.model.write import MANY_ROWS, NO_ROW, ROW_EXISTS, WROTE, Marker, Outcome, Write
+from engine.model.write import MANY_ROWS, NO_ROW, ROW_EXISTS, WROTE, LinkRow, Marker, Outcome, Write
 
 _Ints = npt.NDArray[np.int64]
 
@@ -99,11 +101,95 @@ class MySqlSink:
             return Outcome(result=np.zeros(0, dtype=np.uint8))
         connection = self._in_transaction()
         with self._errors(str(write.table.name)):
+            if write.made:
+                return self._write_made(connection, write)
             if self._place(write) not in self._stages:
                 self._make_stage(connection, write)
             outcome = self._write(connection, write)
             self._done.append((write, outcome))
             return outcome
+
+    def _write_made(self, connection: pymysql.Connection, write: Write) -> Outcome:
+        """A write some of whose new rows get their key here. It is remembered with these keys: played again, it is the same."""
+        known, new = made.split(write)
+        fresh = made.without_key(write.take(new))
+        rest = made.with_keys(write.take(known), one_array(write.values.column(write.made)).take(pa.array(known)))
+        for part in (rest, fresh):
+            if self._place(part) not in self._stages:
+                self._make_stage(connection, part)
+        connection.query("SAVEPOINT syncline_made")
+        keys = one_array(write.values.column(write.made)).to_numpy(zero_copy_only=False).copy()
+        result = np.full(len(write), WROTE, dtype=np.uint8)
+        chosen = known
+        try:
+            if len(rest):
+                result[known] = self._write(connection, rest).result
+            chosen = new
+            if len(fresh):
+                keys[new] = self._insert_made(connection, fresh)
+        except Poison as error:
+            connection.query("ROLLBACK TO SAVEPOINT syncline_made")
+            error.rows = tuple(int(chosen[row]) for row in error.rows)
+            raise
+        outcome = Outcome(result=result, keys=pa.array(keys, pa.string()))
+        self._done.append((made.with_keys(write, outcome.keys), outcome))
+        return outcome
+
+    def _insert_made(self, connection: pymysql.Connection, write: Write) -> list[str]:
+        stage = self._stages[self._place(write)]
+        try:
+            refuse_unfit(stage.columns, stage.described, write.values, write.decided)
+            self._fill(connection, stage, write)
+            return made.insert(connection, stage, write)
+        except Exception as error:
+            refused = wrap(error, str(write.table.name))
+            if not isinstance(refused, Poison):
+                raise
+            raise _placed(refused, write.table) from error
+
+    def prepare_links(self) -> None:
+        where = f"{self._system}.syncline_link"
+        if not self._there("SELECT rule_set FROM syncline_link LIMIT 0", where):
+            try:
+                with self._errors(where):
+                    self._alive().query(statement("create_link"))
+            except Terminal as error:
+                raise Terminal(
+                    "the table syncline_link is missing and the user may not create it",
+                    where=f"system {self._system}",
+                    fix=f"run as an administrator: {' '.join(statement('create_link').split())}",
+                ) from error
+
+    def _there(self, sql: str, where: str) -> bool:
+        """Whether a table of ours can be read."""
+        try:
+            with self._errors(where):
+                self._alive().query(sql)
+        except Terminal as missing:
+            if missing.__cause__ is None or number_of(missing.__cause__) not in (_NO_TABLE, _DENIED):
+                raise
+            return False
+        return True
+
+    def write_links(self, rule_set: str, rows: Sequence[LinkRow]) -> None:
+        connection = self._in_transaction()
+        gone = [(rule_set, r.link, r.source, r.target, r.source_key) for r in rows if r.target_key is None]
+        put = [(rule_set, r.link, r.source, r.source_key, r.target, r.target_key, r.batch, r.made_us) for r in rows if r.target_key is not None]
+        with self._errors(f"{self._system}.syncline_link"), connection.cursor() as cursor:
+            for name, some in (("remove_link", gone), ("write_link", put)):
+                if some:
+                    cursor.executemany(statement(name), some)
+
+    def links(self, rule_set: str) -> list[LinkRow]:
+        where = f"{self._system}.syncline_link"
+        if not self._there("SELECT rule_set FROM syncline_link LIMIT 0", where):
+            return []
+        with self._errors(where), self._alive().cursor() as cursor:
+            cursor.execute(statement("read_links"), (rule_set,))
+            return [
+                LinkRow(link=str(link), source=str(source), source_key=str(key), target=str(target), target_key=str(there), batch=int(batch), made_us=int(us))
+                for link, source, key, target, there, batch, us in cursor.fetchall()
+            ]
 
     def commit(self) -> None:
         connection = self._in_transaction()

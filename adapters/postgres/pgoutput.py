@@ -21,7 +21,7 @@ from adapters.postgres import pgoutput_scan as scanner
 from adapters.postgres.pgoutput_relation import Relation, Shape, check_relation, parse_relation, parse_truncate
 from adapters.postgres.pgoutput_stream import Streamed
 from engine.errors import Terminal
-from engine.model.batch import DELETE, Batch, Bools, Changes, Int32s, Int64s, Position, Transactions, Truncate, UInt8s
+from engine.model.batch import DELETE, Batch, Bools, Changes, Int32s, Int64s, Position, Transactions, Truncate, UInt8s, told_apart
 from engine.model.schema import Table
 from engine.model.types import Kind
 from engine.ports import Watched
@@ -494,4 +494,5 @@ def _joined(table: Table, names: tuple[str, ...], segments: list[_Segment]) -> C
         seq, txn = np.concatenate([s.seq for s in segments]), np.concatenate([s.txn for s in segments])
         op, missing = np.concatenate([s.op for s in segments]), np.concatenate([s.missing for s in segments])
         columns = [pa.chunked_array([s.columns[n] for s in segments]).combine_chunks() for n in range(len(names))]
-    return Changes(table=table, seq=seq, txn=txn, op=op, values=pa.Table.from_arrays(columns, names=list(names)), missing=missing)
+    op, moved = told_apart(op)
+    return Changes(table=table, seq=seq, txn=txn, op=op, values=pa.Table.from_arrays(columns, names=list(names)), missing=missing, moved=moved)

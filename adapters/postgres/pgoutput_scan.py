@@ -47,7 +47,7 @@ KEY, COMPARED, PADDED = 1, 2, 4
 # Length of a cell that is no text.
 NULL_CELL, MISSING_CELL = -1, -2
 
-_OPS_INSERT, _OPS_UPDATE, _OPS_DELETE = 1, 2, 3
+_OPS_INSERT, _OPS_UPDATE, _OPS_DELETE, _OPS_MOVED = 1, 2, 3, 4
 _HEADER = 25
 _POSTGRES_EPOCH_US = 946_684_800_000_000
 
@@ -323,7 +323,7 @@ def scan(
                     cell_start[cell + k] = cell_start[cell + width + k]
             watched_key = KEY if old_tag == 75 else COMPARED
             if _moved(raw, columns, base, slots, flags, watched_key, cell + width, cell, cell_start, cell_length):
-                _add(state, table, _OPS_DELETE, cell + width, c_table, c_txn, c_seq, c_cell, c_op)
+                _add(state, table, _OPS_MOVED, cell + width, c_table, c_txn, c_seq, c_cell, c_op)
                 _add(state, table, _OPS_INSERT, cell, c_table, c_txn, c_seq, c_cell, c_op)
                 state[CELLS] = cell + 2 * width
             else:

@@ -122,7 +122,7 @@ def _numeric(printed: str, modifier: int) -> DataType:
 
 
 def _column(row: tuple[Any, ...]) -> Column:
-    name, not_null, has_default, identity, generated, type_name, builtin, type_kind, modifier, printed, labels = row
+    name, not_null, has_default, identity, generated, made, type_name, builtin, type_kind, modifier, printed, labels = row
     return Column(
         name=name,
         type=data_type(
@@ -132,6 +132,7 @@ def _column(row: tuple[Any, ...]) -> Column:
         default=(has_default and not generated) or bool(identity),
         generated=bool(generated),
         always=identity == "a",
+        made=made,
     )
 
 

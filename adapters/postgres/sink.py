@@ -8,11 +8,13 @@ Protocol: https://www.postgresql.org/docs/current/sql-copy.html, https://www.pos
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 
 import numpy as np
 import numpy.typing as npt
 import psycopg
+import pyarrow as pa
 from psycopg import errors
 
 from adapters.postgres import refusal, staging
@@ -22,7 +24,7 @@ from adapters.postgres.statements import statement
 from engine.errors import Poison, SynclineError, Terminal, Transient
 from engine.model.batch import DELETE, INSERT, UPDATE
 from engine.model.schema import Table, TableName
-from engine.model.write import MANY_ROWS, NO_ROW, ROW_EXISTS, WROTE, Marker, Outcome, Write
+from engine.model.write import MANY_ROWS, NO_ROW, ROW_EXISTS, WROTE, LinkRow, Marker, Outcome, Write
 
 LOCK_TIMEOUT, STATEMENT_TIMEOUT = 30.0, 600.0
 """Seconds; the options `lock_timeout` and `statement_timeout` of the system override them."""
@@ -99,6 +101,35 @@ class PostgresSink:
             raise Terminal("write was called outside of a transaction", where=self._where, fix="this is a fault of Syncline: report it")
         if not len(write):
             return Outcome(result=np.zeros(0, dtype=np.uint8))
+        if write.made:
+            write = self._with_keys(write)
+        outcome = self._write(write)
+        return Outcome(result=outcome.result, keys=one_array(write.values.column(write.made))) if write.made else outcome
+
+    def _with_keys(self, write: Write) -> Write:
+        """The write with a fresh key for each new row that lacks one. Drawn values that are not used leave gaps, as a rolled back insert does."""
+        place = write.values.column_names.index(write.made)
+        keys = one_array(write.values.column(place))
+        new = keys.is_null().to_numpy(zero_copy_only=False) & (write.op == INSERT)
+        count = int(new.sum())
+        if not count:
+            return write
+        connection = self._connected()
+        table = quoted_table(write.table.name)
+        try:
+            (source,) = connection.execute(statement("made_key"), {"table": table, "column": write.made}).fetchone() or (None,)
+            if source is None:
+                mend = "run `syncline check` and adapt the rule"
+                raise Terminal(f"the column {write.made} has no default (any more) that makes keys", where=str(write.table.name), fix=mend)
+            rows = connection.execute(f"SELECT ({source})::text FROM generate_series(1, {count})").fetchall()
+        except psycopg.Error as error:
+            raise self._failed(error, str(write.table.name)) from error
+        filled = keys.to_numpy(zero_copy_only=False).copy()
+        filled[new] = [text for (text,) in rows]
+        column = pa.array(filled, pa.string())
+        return replace(write, values=write.values.set_column(place, write.made, column))
+
+    def _write(self, write: Write) -> Outcome:
         refusal.refuse_nul(write)
         form = staging.Form(write)
         one_row_per_key = addresses_one(write.table, write.key)
@@ -120,6 +151,42 @@ class PostgresSink:
             hopeful = False
             # several rows although the catalogue, as we knew it, has a unique index
             one_row_per_key = one_row_per_key and found is not _Again.SEVERAL_ROWS
+
+    def prepare_links(self) -> None:
+        connection = self._connected()
+        try:
+            (there,) = connection.execute(statement("has_link_table")).fetchone() or (False,)
+            if not there:
+                connection.execute(statement("create_link_table"))
+        except errors.InsufficientPrivilege as error:
+            raise Terminal(
+                f"user {connection.info.user} may not create the table syncline_link",
+                where=self._where,
+                fix="create it yourself: " + " ".join(statement("create_link_table").split()),
+            ) from error
+        except psycopg.Error as error:
+            raise self._failed(error, self._where) from error
+
+    def write_links(self, rule_set: str, rows: Sequence[LinkRow]) -> None:
+        connection = self._connected()
+        try:
+            with connection.cursor() as cursor:
+                for name, some in (("remove_link", [r for r in rows if r.target_key is None]), ("write_link", [r for r in rows if r.target_key is not None])):
+                    if some:
+                        cursor.executemany(statement(name), [{"rule_set": rule_set, **asdict(row)} for row in some])
+        except psycopg.Error as error:
+            raise self._failed(error, self._where) from error
+
+    def links(self, rule_set: str) -> list[LinkRow]:
+        connection = self._connected()
+        try:
+            rows = connection.execute(statement("read_links"), {"rule_set": rule_set}).fetchall()
+        except errors.UndefinedTable:
+            return []
+        except psycopg.Error as error:
+            raise self._failed(error, self._where) from error
+        names = ("link", "source", "source_key", "target", "target_key", "batch", "made_us")
+        return [LinkRow(**dict(zip(names, row, strict=True))) for row in rows]
 
     def commit(self) -> None:
         connection = self._connected()
@@ -454,6 +521,10 @@ class _Stage:
 
 def _numbers(cursor: psycopg.Cursor[tuple[object, ...]]) -> npt.NDArray[np.int64]:
     return np.array([number for (number,) in cursor.fetchall()], dtype=np.int64)
+
+
+def one_array(column: pa.ChunkedArray) -> pa.StringArray:
+    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], pa.string())
 
 
 def _seconds(options: Mapping[str, object], name: str, default: float) -> int:

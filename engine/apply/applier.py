@@ -24,9 +24,10 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(slots=True)
 class Applied:
-    """result: one element per row of the write. refused: why, by row number."""
+    """result: one element per row of the write. keys: the key that the target made, by row number. refused: why, by row number."""
 
     result: npt.NDArray[np.uint8]
+    keys: dict[int, str] = field(default_factory=dict)
     refused: dict[int, Poison] = field(default_factory=dict)
 
 
@@ -73,5 +74,7 @@ def _isolated(sink: Sink, write: Write, rows: Rows, applied: Applied, named_befo
             _isolated(sink, write, half, applied, named_before + 1 if len(named) else 0)
         return
     applied.result[rows] = outcome.result
+    if outcome.keys is not None:
+        applied.keys |= zip(rows.tolist(), outcome.keys.to_pylist(), strict=True)
     for row in rows.tolist() if applied.refused else ():
         applied.refused.pop(row, None)

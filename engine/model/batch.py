@@ -10,6 +10,8 @@ import pyarrow as pa
 from engine.model.schema import Table, TableName
 
 INSERT, UPDATE, DELETE = 1, 2, 3
+MOVED = 4
+"""In place of DELETE inside of an adapter: of an UPDATE that changed the key, see `Changes.moved`."""
 
 Int64s = npt.NDArray[np.int64]
 Int32s = npt.NDArray[np.int32]
@@ -53,7 +55,7 @@ class Changes:
     missing: shape (changes, columns); true where the event does not carry the value (unchanged TOAST, minimal row image); the value is null there.
     A DELETE carries the old row as far as the log gives it (the log key at least), the rest is missing. An UPDATE that changes a column of the
     primary key or of the watched identity (as far as the log shows the old value) comes as DELETE of the old row followed by INSERT of the new
-    one, where unknown values are missing.
+    one, where unknown values are missing; `moved` is true for that DELETE. None where there is no such update.
     """
 
     table: Table
@@ -62,6 +64,7 @@ class Changes:
     op: UInt8s
     values: pa.Table
     missing: Bools
+    moved: Bools | None = None
 
     def __len__(self) -> int:
         return len(self.seq)
@@ -99,3 +102,9 @@ class Chunk:
     rows: pa.Table
     fence: int
     last: tuple[str, ...] | None
+
+
+def told_apart(op: UInt8s) -> tuple[UInt8s, Bools | None]:
+    """(op, moved) of an array in which MOVED stands for some of the DELETEs."""
+    moved = op == MOVED
+    return (np.where(moved, np.uint8(DELETE), op), moved) if moved.any() else (op, None)

@@ -21,7 +21,8 @@ class TableName:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
     """`default`: the database fills the column by itself when an insert leaves it out (default, auto-increment, identity).
-    `generated`: computed by the database, never written. `always`: identity that takes values only with OVERRIDING SYSTEM VALUE."""
+    `generated`: computed by the database, never written. `always`: identity that takes values only with OVERRIDING SYSTEM VALUE.
+    `made`: the default is a new value for each row (identity, sequence, auto-increment, random UUID)."""
 
     name: str
     type: DataType
@@ -29,6 +30,7 @@ class Column:
     default: bool = False
     generated: bool = False
     always: bool = False
+    made: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

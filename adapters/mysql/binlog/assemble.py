@@ -15,7 +15,7 @@ from adapters.mysql.binlog.layout import Layout
 from adapters.mysql.binlog.rows import Int32s
 from adapters.mysql.binlog.stream import ARENA, END, SLOT, START, TXN, Bytes, Int64s
 from engine.errors import SynclineError, Terminal
-from engine.model.batch import DELETE, Batch, Changes, Position, Transactions, Truncate
+from engine.model.batch import DELETE, Batch, Changes, Position, Transactions, Truncate, told_apart
 from engine.model.schema import TableName
 
 _PIECE_BYTES = 256 << 20
@@ -188,13 +188,15 @@ class Assembler:
             # the rows of a span lie side by side: number within the span = place - place of its first row
             first = np.flatnonzero(np.concatenate([[True], got.span[1:] != got.span[:-1]]))
             within = np.arange(len(got)) - np.repeat(first, np.diff(np.append(first, len(got))))
+            op, moved = told_apart(got.op.copy())
             made = Changes(
                 table=watched.table,
                 seq=base[got.span] + within,
                 txn=spans[got.span, TXN].astype(np.int32),
-                op=got.op.copy(),
+                op=op,
                 values=text(b, got, layout),
                 missing=np.ascontiguousarray((got.lengths == rows.MISSING).T),
+                moved=moved,
             )
             by_table.setdefault(watched.table.name, []).append(made)
         return [parts[0] if len(parts) == 1 else _joined(parts) for parts in by_table.values()]
@@ -206,10 +208,14 @@ def _joined(parts: Sequence[Changes]) -> Changes:
     txn = np.concatenate([part.txn for part in parts])
     op = np.concatenate([part.op for part in parts])
     missing = np.concatenate([part.missing for part in parts])
+    moved = None
+    if any(part.moved is not None for part in parts):
+        moved = np.concatenate([np.zeros(len(part), dtype=np.bool_) if part.moved is None else part.moved for part in parts])
     if np.any(np.diff(seq) < 0):
         order = np.argsort(seq, kind="stable")
         seq, txn, op, missing, values = seq[order], txn[order], op[order], missing[order], values.take(pa.array(order))
-    return Changes(table=parts[0].table, seq=seq, txn=txn, op=op, values=values, missing=missing)
+        moved = None if moved is None else moved[order]
+    return Changes(table=parts[0].table, seq=seq, txn=txn, op=op, values=values, missing=missing, moved=moved)
 
 
 def empty(system: str, high: Position) -> Batch:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from adapters.mysql.binlog.stream import END, START, TYPE, Bytes, Int, Int64s
-from engine.model.batch import DELETE, INSERT, UPDATE
+from engine.model.batch import DELETE, INSERT, MOVED, UPDATE
 
 Int32s = npt.NDArray[np.int32]
 
@@ -196,7 +196,7 @@ def split(
                 lengths[c, target] = length
                 starts[c, target] = starts[c, after]
             if moved:
-                op[n] = DELETE
+                op[n] = MOVED
                 span[n] = s
                 n += 1
                 op[n] = INSERT

@@ -20,7 +20,7 @@ from engine.mapping.evaluator import Evaluator
 from engine.model.batch import DELETE, INSERT, UPDATE, Batch, Changes, Chunk, Position, Transactions, Truncate
 from engine.model.schema import Column, ForeignKey, Table, TableName
 from engine.model.types import DataType, Kind
-from engine.model.write import NO_ROW, ROW_EXISTS, WROTE, Marker, Outcome, Write
+from engine.model.write import NO_ROW, ROW_EXISTS, WROTE, LinkRow, Marker, Outcome, Write
 from engine.ports import Watched
 from engine.runtime.baseline import Baseline
 from engine.runtime.checkpoint import Checkpoint
@@ -246,6 +246,13 @@ class Sink:
             self._changes.append((name, old, new))
         self._rows[name][self.database.key(name, new)] = new
         return WROTE
+
+    def prepare_links(self) -> None: ...
+
+    def write_links(self, _rule_set: str, _rows: Sequence[LinkRow]) -> None: ...
+
+    def links(self, _rule_set: str) -> list[LinkRow]:
+        return []
 
     def commit(self) -> None:
         self.database.fault("before commit")
