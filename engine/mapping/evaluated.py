@@ -1,8 +1,8 @@
 """What evaluating a rule gives: the rows of the target, and the rows that have no place there, each with its reason."""
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,17 +13,20 @@ from engine.mapping.rule import Output
 
 Rows = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
+Linked = Callable[[str, pa.StringArray], pa.StringArray]
+"""What xref() asks: (crosswalk, keys of one system) -> keys of the other, null where there is no link."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejected:
     """An input row that has no place in the target. column: the target column, empty when the whole row is meant. reason: the words of
-    `Poison.reason`. what: a sentence without the value."""
+    `Poison.reason`. what: a sentence without the value. waits: for a link that is not made yet: (crosswalk, key text)."""
 
     row: int
     column: str
     reason: str
     what: str
+    waits: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +50,11 @@ class Rejects:
     def any(self) -> bool:
         return bool(self._found)
 
-    def add(self, row: int, column: str, reason: str, what: str) -> None:
+    def add(self, row: int, column: str, reason: str, what: str, waits: tuple[str, str] | None = None) -> None:
         if not self.mask[row]:
             self.mask[row] = True
-            self._found.append(Rejected(row=row, column=column, reason=reason, what=f"column {column}: {what}" if column else what))
+            what = f"column {column}: {what}" if column else what
+            self._found.append(Rejected(row=row, column=column, reason=reason, what=what, waits=waits))
 
     def sorted(self) -> tuple[Rejected, ...]:
         return tuple(sorted(self._found, key=lambda rejected: rejected.row))
@@ -66,6 +70,20 @@ def once(row: Rows, columns: Sequence[pa.StringArray], rejects: Rejects, what: s
     first = np.concatenate([[True], ~same])
     chosen = pa.array(order[first])
     return row[first], [column.take(chosen) for column in columns]
+
+
+def value(output: Output, text: pa.StringArray, row: Rows, lacks: Bools | None, rejects: Rejects, linked: Linked) -> pa.StringArray:
+    """The output in the target column's type, by way of the crosswalk where it is an xref(). Rows whose link is not made yet wait: they are rejected."""
+    xref = output.xref
+    if xref is None:
+        return fit(output, text, row, lacks, rejects)
+    keys = fit(replace(output, refuse_null=False), text, row, lacks, rejects)
+    there = linked(xref.crosswalk, keys)
+    for at in np.flatnonzero(pc.and_(keys.is_valid(), there.is_null()).to_numpy(zero_copy_only=False)):
+        key = keys[at].as_py()
+        rejects.add(int(row[at]), output.column.name, "foreign_key", f"waits for {xref.link} {key} to be linked", (xref.crosswalk, key))
+    waiting = rejects.mask[row]
+    return fit(replace(output, steps=xref.steps), there, row, waiting if lacks is None else waiting | lacks, rejects)
 
 
 def fit(output: Output, text: pa.StringArray, row: Rows, lacks: Bools | None, rejects: Rejects) -> pa.StringArray:

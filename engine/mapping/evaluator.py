@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from engine.mapping.binding import fault_kind
 from engine.mapping.duck import Batch, connect
-from engine.mapping.evaluated import Bools, Evaluated, Rejected, Rejects, Rows, fit, lacks_values, once, one_array
+from engine.mapping.evaluated import Bools, Evaluated, Linked, Rejected, Rejects, Rows, lacks_values, once, one_array, value
 from engine.mapping.joined_evaluator import JoinedEvaluator
 from engine.mapping.lookups import Lookup
 from engine.mapping.rule import CompiledRule, Plan, Query
@@ -27,7 +27,8 @@ class Evaluator:
     def __init__(self, lookups: Mapping[str, Lookup]) -> None:
         self._connection: Any = connect(lookups)
         self._prepared: dict[str, tuple[Query, Batch]] = {}
-        self._joined = JoinedEvaluator(self._connection)
+        self._joined = JoinedEvaluator(self._connection, lambda crosswalk, keys: self.linked(crosswalk, keys))
+        self.linked: Linked = lambda _crosswalk, keys: pa.nulls(len(keys), pa.string())
 
     def evaluate(self, rule: CompiledRule, rows: pa.Table, missing: Bools | None = None) -> Evaluated:
         """rows: string columns named as source columns, at least `rule.reads`, canonical text. missing: shape (rows, columns of `rows`); where a
@@ -63,7 +64,7 @@ class Evaluator:
                 text = text if every else text.take(pa.array(row))
             else:
                 text = next(computed)
-            values.append(fit(output, text, row, lacks_values(output, rows.column_names, lacking), rejects))
+            values.append(value(output, text, row, lacks_values(output, rows.column_names, lacking), rejects, self.linked))
         names = [output.column.name for output in plan.outputs]
         if rejects.any:
             keep = ~rejects.mask[row]

@@ -67,7 +67,8 @@ def check_calls(tokens: Sequence[Token], findings: Findings, column: str = "", *
             continue
         function = _known().get(name)
         if name == "xref":
-            findings.error("xref() comes with a later version", "use a key that both systems have", column=column)
+            fix = "write it alone, as in xref('customer', 'erp', a.id) AS customer_no"
+            findings.error("xref() stands for a whole column only, with a link and a system in quotes and a key", fix, column=column)
         elif name == "columns":
             findings.error("COLUMNS() is not possible in a rule", "name each column", column=column)
         elif function and function.aggregate and not aggregates:

@@ -406,6 +406,8 @@ class _Compiler:
         """Empty unless the key is made of the base row alone."""
         by_name = {output.column.name: entry.value for output, entry, _ in outputs}
         parts = []
+        if not by_name.keys() >= set(key):  # the target makes it
+            return Plan(outputs=(), query=None)
         for name in key:
             value = by_name[name]
             piece = next((projection.piece for projection in self.projections if projection.piece.node is value.node), None)

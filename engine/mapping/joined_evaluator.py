@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from engine.mapping.binding import fault_kind
 from engine.mapping.duck import Batch
-from engine.mapping.evaluated import Evaluated, Rejects, Rows, fit, once, one_array
+from engine.mapping.evaluated import Evaluated, Linked, Rejects, Rows, once, one_array, value
 from engine.mapping.rule import CompiledRule, JoinedQuery, JoinedRelation
 
 _SEVERAL = "the rule gives several rows for one; join over a key of the other table, or sum its rows up by GROUP BY"
@@ -26,8 +26,9 @@ class _Prepared:
 class JoinedEvaluator:
     """Works in a DuckDB connection that belongs to another; each rule's query is prepared once in it."""
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Any, linked: Linked) -> None:
         self._connection = connection
+        self._linked = linked
         self._prepared: dict[str, _Prepared] = {}
 
     def evaluate(self, rule: CompiledRule, base: pa.Table, joined: Mapping[str, pa.Table]) -> Evaluated:
@@ -43,7 +44,7 @@ class JoinedEvaluator:
         row, columns = result[0].to_numpy(), result[1:]
         if len(row) > 1 and not (np.diff(row) > 0).all():
             row, columns = once(row, columns, rejects, _SEVERAL)
-        values = [fit(output, text, row, None, rejects) for output, text in zip(rule.plan.outputs, columns, strict=True)]
+        values = [value(output, text, row, None, rejects, self._linked) for output, text in zip(rule.plan.outputs, columns, strict=True)]
         if rejects.any:
             keep = ~rejects.mask[row]
             row, values = row[keep], [column.filter(pa.array(keep)) for column in values]

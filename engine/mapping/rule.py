@@ -9,11 +9,22 @@ from engine.model.schema import Column, Table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Xref:
+    """The output is the key that a linked record has in the target's system. link: its name. crosswalk: name of the ledger's pairs that are looked up.
+    steps: bring the linked key into the target column's type."""
+
+    link: str
+    crosswalk: str
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
     """One target column of a plan.
 
     direct: the source column whose text is taken over; empty when DuckDB computes the value. steps: bring the text into the target column's
     type. lineage: the source columns the value derives from. refuse_null: a null has no place (key columns, NOT NULL).
+    xref: then text and steps give the key of the linked record in the source's system.
     """
 
     column: Column
@@ -21,6 +32,7 @@ class Output:
     steps: tuple[Step, ...]
     lineage: tuple[str, ...]
     refuse_null: bool
+    xref: Xref | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +122,8 @@ class CompiledRule:
     reads, filter_reads and lineage are the base's part alone. origins: target column -> (alias, column) it derives from, "" is the base; the conditions
     and the path to the base of every table it looks at are included. filter_origins: the same for WHERE, HAVING and INNER JOIN. `key_plan` is
     empty where the key does not follow from the base row alone.
+
+    link: where the target makes the key itself, the name of the link; the key is then the target's primary key, which the rule does not write.
     """
 
     name: str
@@ -126,3 +140,19 @@ class CompiledRule:
     origins: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
     filter_origins: tuple[tuple[str, str], ...] = ()
     joined_query: JoinedQuery | None = None
+    link: str = ""
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """The target columns of a write: `columns`, and the key where that is not among them."""
+        return (*self.columns, *(c for c in self.key if c not in self.columns))
+
+    @property
+    def looks_up_key(self) -> bool:
+        """Whether a key column is an xref()."""
+        return any(output.xref is not None and output.column.name in self.key for output in self.plan.outputs)
+
+
+def crosswalk(link: str, source: str, target: str) -> str:
+    """Name of the ledger's pairs that lead from keys of one system to those of another."""
+    return f"{link}:{source}:{target}"

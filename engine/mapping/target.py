@@ -19,6 +19,10 @@ Bound = Callable[[Resolved], int | None]
 """Most characters of a text; None when unknown."""
 
 
+class MadeKey(tuple[str, ...]):
+    """A key that the target makes by itself: the rule does not write it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selected:
     """One entry of the SELECT list whose names are known. target: None when there is no such column."""
@@ -78,6 +82,8 @@ class TargetSide:
 
     def key(self, key: Sequence[str], selected: Sequence[Selected]) -> list[str]:
         """The key's columns as the target names them."""
+        if isinstance(key, MadeKey):
+            return list(key)
         if not key:
             self._findings.error("the rule has no key", "name the target columns that identify a row, as in key = [\"id\"]")
         if self.target is None:

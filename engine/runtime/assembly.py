@@ -5,6 +5,7 @@ Asks the databases for their catalogue only. A system that cannot be reached is 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -14,7 +15,7 @@ from sqlglot.errors import SqlglotError
 
 from adapters import registry
 from engine.errors import ConfigError, SynclineError
-from engine.mapping.compiler import compile_rule
+from engine.mapping.linked import base_table, compile_linked
 from engine.mapping.lookups import Lookup, read_lookup
 from engine.mapping.rule import CompiledRule
 from engine.model.schema import Table, TableName
@@ -178,15 +179,26 @@ class _Assembling:
             return None
         system, schema, table = rule.into
         into = TableName(system, schema, table)
-        compiled, problems = compile_rule(
-            name=rule.name, sql=rule.statement, into=into, key=rule.key, table=self._table, lookups=lookups, adapters=self._adapter_names()
-        )
+        compiled, problems = compile_linked(
+            name=rule.name, sql=rule.statement, into=into, key=rule.key, link=rule.link, match=rule.match, ends=self._ends(), table=self._table,
+            lookups=lookups, adapters=self._adapter_names(),
+        )  # fmt: skip
         self.problems += problems
         if compiled is None:
             return None
         found = rule_problems(rule, compiled, self.settings)
         self.problems += found
         return None if any(problem.severity == "error" for problem in found) else compiled
+
+    def _ends(self) -> dict[str, dict[str, Table]]:
+        """Link -> system -> the table that it is about there, as far as these can be read."""
+        found: dict[str, dict[str, Table]] = {}
+        for rule in self.settings.rules:
+            for named in (base_table(rule.statement), rule.into) if rule.link else ():
+                if named is not None and named[0] in self.readers and named[0] not in self.unreachable:
+                    with contextlib.suppress(SynclineError):
+                        found.setdefault(rule.link, {})[named[0]] = self._table(*named)
+        return found
 
     def _look_at(self, rule: RuleSettings, tables: Sequence[tuple[str, str, str]]) -> None:
         """What can be said of a rule while one of its systems is away: whether its tables on the others exist."""

@@ -50,6 +50,7 @@ def set_problems(rules: Sequence[CompiledRule]) -> list[Problem]:
     by_target: dict[TableName, list[CompiledRule]] = {}
     for rule in rules:
         by_target.setdefault(rule.target.name, []).append(rule)
+    found += _links(rules)
     for target, writers in by_target.items():
         first = writers[0]
         for other in writers[1:]:
@@ -73,6 +74,29 @@ def _taken_along(rules: Sequence[CompiledRule]) -> Iterator[Problem]:
                 )
                 fix = "make the foreign key ON DELETE RESTRICT, or never change these keys"
                 yield Problem(severity="warning", where=f"rule {written[foreign.parent]}", what=what, fix=fix)
+
+
+def _links(rules: Sequence[CompiledRule]) -> Iterator[Problem]:
+    """A link leads between one table of each system, and a table with such a rule has no other writer: who creates a row knows its key alone."""
+    ends: dict[tuple[str, str], TableName] = {}
+    for rule in rules:
+        if not rule.link:
+            continue
+        where = f"rule {rule.name}, link"
+        for side in (rule.source.name, rule.target.name):
+            other = ends.setdefault((rule.link, side.system), side)
+            if other != side:
+                yield _error(where, f"the link {rule.link} is about {other} already, not {side}", "give each pair of tables a link of its own")
+        rivals = [other.name for other in rules if other.target.name == rule.target.name and other.name != rule.name]
+        if rivals:
+            what = f"{rule.target.name} makes the key for this rule, but the rule {rivals[0]} writes the table as well"
+            yield _error(where, what, "write the table by one rule, or give it a column for the other side's key")
+        named = [back for back in rules if back.target.name == rule.source.name]
+        if any(back.link != rule.link for back in named):
+            what = f"the rule {next(back.name for back in named if back.link != rule.link)}, which writes {rule.source.name}, does not have this link"
+            yield _error(where, what, f'give it link = "{rule.link}" in place of its key')
+        if not named and rule.source.primary_key == ():
+            yield _error(where, f"{rule.source.name} has no primary key by which its records can be linked", "add one")
 
 
 def pair_problems(rules: Sequence[CompiledRule], whole: Settings) -> list[Problem]:

@@ -18,6 +18,7 @@ from engine.settings.model import SetCells
 POLICIES = ("last_writer_wins", "owner:<system>", "source_wins", "target_wins", "non_empty", "manual")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}\Z")
 _RULE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}\Z")
+_LINK_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}\Z")
 _SET_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}\Z")
 _INTO_PART = re.compile(r'"((?:[^"]|"")+)"|([^."\s]+)')
 
@@ -111,7 +112,9 @@ class FileRule(_Table):
     sql: Name | None = Field(default=None, examples=['sql = "customers.sql"'])
     select: Name | None = Field(default=None, examples=['select = """SELECT …"""'])
     into: tuple[str, str, str] = Field(examples=['into = "erp.public.customers"'])
-    key: list[Name] = Field(examples=['key = ["account_ref"]'])
+    key: list[Name] = Field(default_factory=list, examples=['key = ["account_ref"]'])
+    link: str = Field(default="", examples=['link = "customer"'])
+    match: list[list[Name]] = Field(default_factory=list, examples=['match = ["tax_id"]'])
     conflict: str = Field(default="last_writer_wins", examples=['conflict = "last_writer_wins"'])
     owners: dict[str, str] = Field(default_factory=dict, examples=['owners = { credit_limit = "erp" }'])
     policies: dict[str, str] = Field(default_factory=dict, examples=['policies = { phone = "non_empty" }'])
@@ -156,6 +159,24 @@ class FileRule(_Table):
         if len(set(key)) < len(key):
             raise wrong("names a column twice", "name each column once")
         return key
+
+    @field_validator("link", mode="before")
+    @classmethod
+    def _link(cls, link: object) -> object:
+        if not isinstance(link, str) or not _LINK_NAME.match(link):
+            raise wrong("must be letters, digits and _, at most 64, beginning with a letter", 'write link = "customer" or the like')
+        return link
+
+    @field_validator("match", mode="before")
+    @classmethod
+    def _match(cls, match: object) -> object:
+        form = 'write match = ["tax_id"], or alternatives in order: match = [["tax_id"], ["name", "zip"]]'
+        if not isinstance(match, list) or not match:
+            raise wrong("must be a list of target columns", form)
+        alternatives = [match] if all(isinstance(part, str) for part in match) else match
+        if not all(isinstance(part, list) and part and all(isinstance(name, str) and name for name in part) for part in alternatives):
+            raise wrong("mixes columns and lists of columns, or has an empty one", form)
+        return alternatives
 
     @field_validator("conflict")
     @classmethod

@@ -196,28 +196,29 @@ class _Loading:
                 self.problem(f"rules[{index + 1}].name", f"{name!r} is the name of another rule already", "give each rule its own name")
             if isinstance(name, str):
                 names.add(name)
-            if isinstance(table, dict):
-                table = self._without_link(table, key)
             rule = self._validated(FileRule, table, key, systems)
             if isinstance(table, dict):
                 self._across(table, key, systems)
             statement, file = self._statement(table, key) if isinstance(table, dict) else ("", None)
             if rule is not None:
-                kept = rule.model_dump(exclude={"sql", "select", "on_delete", "on_exit", "key"})
+                kept = rule.model_dump(exclude={"sql", "select", "on_delete", "on_exit", "key", "match"})
                 found.append(
                     RuleSettings(
-                        **kept, key=tuple(rule.key), on_delete=rule.on_delete, on_exit=rule.on_exit, statement=statement, sql_file=file
+                        **kept, key=tuple(rule.key), match=tuple(map(tuple, rule.match)), on_delete=rule.on_delete, on_exit=rule.on_exit,
+                        statement=statement, sql_file=file,
                     )
                 )
         return tuple(found)
 
-    def _without_link(self, table: dict[str, Any], key: str) -> dict[str, Any]:
-        if "link" in table:
-            self.problem(f"{key}.link", "links are not part of this version", "name the target columns that identify a row in key")
-        return {name: value for name, value in table.items() if name != "link"}
-
     def _across(self, table: dict[str, Any], key: str, systems: tuple[str, ...] | None) -> None:
         """What concerns several keys of one rule, or the values inside one."""
+        if "key" not in table and "link" not in table:
+            fix = 'name the target columns that identify a row, as in key = ["account_ref"], or link = "customer" where the target makes its own key'
+            self.problem(f"{key}.key", "is missing", fix)
+        elif "key" in table and "link" in table:
+            self.problem(f"{key}.link", "stands beside key", "keep key where the target has a column for it, link where it makes its own key")
+        if "match" in table and "link" not in table:
+            self.problem(f"{key}.match", "is for rules with a link", "a rule with a key finds its rows by that")
         owners, policies = table.get("owners"), table.get("policies")
         owners, policies = owners if isinstance(owners, dict) else {}, policies if isinstance(policies, dict) else {}
         for column, system in owners.items():

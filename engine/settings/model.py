@@ -50,14 +50,17 @@ Action = Literal["delete", "ignore"] | SetCells
 
 
 class RuleSettings(_Frozen):
-    """One rule. `statement`: the text of its SELECT. `into`: (system, schema or "", table). `conflict`: default policy of its columns;
+    """One rule. `statement`: the text of its SELECT. `into`: (system, schema or "", table). `link`: name of the link where the target makes its own
+    key, then `key` is empty; `match`: alternatives in order, each a set of target columns. `conflict`: default policy of its columns;
     `owners` (column -> system) and `policies` (column -> policy) say otherwise for single columns."""
 
     name: str
     statement: str
     sql_file: Path | None = None
     into: tuple[str, str, str]
-    key: tuple[str, ...]
+    key: tuple[str, ...] = ()
+    link: str = ""
+    match: tuple[tuple[str, ...], ...] = ()
     conflict: str = "last_writer_wins"
     owners: dict[str, str] = {}
     policies: dict[str, str] = {}

@@ -186,7 +186,12 @@ def test_options_of_the_adapter_are_kept(folder: Path) -> None:
         # statement
         ('sql = "customers.sql"', "", "rules.customers.sql", "is missing", "select ="),
         ('sql = "customers.sql"', f'sql = "customers.sql"\n{SELECT}', "rules.customers.select", "stands beside sql", "keep one"),
-        ('key = ["account_ref"]', 'link = "customer"', "rules.customers.link", "not part of this version", "key"),
+        ('key = ["account_ref"]', "", "rules.customers.key", "is missing", 'link = "customer" where the target makes its own key'),
+        ('key = ["account_ref"]', 'key = ["account_ref"]\nlink = "customer"', "rules.customers.link", "stands beside key", "keep key"),
+        ('key = ["account_ref"]', 'link = "cus tomer"', "rules.customers.link", "must be letters", 'link = "customer"'),
+        ('key = ["account_ref"]', 'key = ["account_ref"]\nmatch = ["name"]', "rules.customers.match", "is for rules with a link", "key"),
+        ('key = ["account_ref"]', 'link = "c"\nmatch = ["a", ["b"]]', "rules.customers.match", "mixes columns", 'match = ["tax_id"]'),
+        ('key = ["account_ref"]', 'link = "c"\nmatch = []', "rules.customers.match", "must be a list", 'match = ["tax_id"]'),
         # urls
         ("postgresql://", "mysql://", "systems.erp.url", "begins with mysql://", "postgresql://"),
         ("postgresql://sync@127.0.0.1:5432/erp", "erp", "systems.erp.url", "no database URL", "postgresql://user"),

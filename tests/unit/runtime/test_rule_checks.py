@@ -169,3 +169,19 @@ def test_tables_named_by_a_statement() -> None:
     sql = "SELECT 1 FROM crm.accounts a JOIN erp.public.x ON true LEFT JOIN lookups.l ON true WHERE EXISTS (SELECT 1 FROM crm.accounts)"
     assert named_tables(sql) == [("crm", "", "accounts"), ("erp", "public", "x"), ("lookups", "", "l")]
     assert named_tables("SELECT FROM WHERE (") == []
+
+
+def linked(name: str, source: Table, target: Table, link: str = "customer") -> CompiledRule:
+    return replace(compiled(name, source, target), link=link, columns=("name",))
+
+
+def test_a_link_is_about_one_table_of_each_system_and_nobody_else_creates_its_rows() -> None:
+    accounts, customers, leads = table("crm", "accounts"), table("erp", "customers"), table("crm", "leads")
+    there, back = linked("there", accounts, customers), linked("back", customers, accounts)
+    assert set_problems([there, back]) == []
+    for rules, what in (
+        ([there, linked("leads", leads, table("erp", "leads"))], "is about crm.public.accounts already"),
+        ([there, linked("leads", leads, customers, "lead")], "the rule leads writes the table as well"),
+        ([there, compiled("back", customers, accounts)], "does not have this link"),
+    ):
+        assert any(p.severity == "error" and what in p.what for p in set_problems(rules)), what
