@@ -35,7 +35,8 @@ class Intent:
     batches: (source, target) -> batch number of ours. rows: table -> (keys, packed states). writes: what we wrote, by (source, target, table).
     echoed: (source, target, batch): everything up to this batch was shown by the target's log. asks: (rule, key) -> attempts, None when done.
     quarantined: (rule, key) -> record, None when released. held: the same for cells held for a person.
-    aliases: table -> {log key: row key, None when gone}. links: rule -> {source key: target key}. counters: rule -> {counter: added}.
+    aliases: table -> {log key: row key, None when gone}. links: rule or crosswalk -> {key here: key there, None when taken back}.
+    counters: rule -> {counter: added}.
     joins: index (see `Ledger.joined`) -> {row key: the row's value there, empty when it is null, None when the row is gone}.
     meta: further named values of the ledger. tried: attempts of the keys that are asked here (needed while the batch is worked on, not kept).
     """
@@ -49,7 +50,7 @@ class Intent:
     quarantined: dict[RowKey, dict[str, Any] | None] = field(default_factory=dict)
     held: dict[RowKey, dict[str, Any] | None] = field(default_factory=dict)
     aliases: dict[str, dict[bytes, bytes | None]] = field(default_factory=dict)
-    links: dict[str, dict[bytes, bytes]] = field(default_factory=dict)
+    links: dict[str, dict[bytes, bytes | None]] = field(default_factory=dict)
     joins: dict[str, dict[bytes, bytes | None]] = field(default_factory=dict)
     long_keys: dict[bytes, bytes] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
@@ -62,6 +63,7 @@ class Intent:
         """A copy that can be added to without changing this one: an attempt that fails must leave no trace."""
         fork = Intent(**{name: copy.copy(getattr(self, name)) for name in self.__slots__})
         fork.counters = {rule: dict(counters) for rule, counters in self.counters.items()}
+        fork.links = {name: dict(pairs) for name, pairs in self.links.items()}
         fork.rows = {table: (list(keys), list(states)) for table, (keys, states) in self.rows.items()}
         return fork
 
@@ -81,7 +83,7 @@ class Intent:
             "quarantined": _listed(self.quarantined),
             "held": _listed(self.held),
             "aliases": {t: [[k.hex(), None if v is None else v.hex()] for k, v in d.items()] for t, d in self.aliases.items()},
-            "links": {r: [[k.hex(), v.hex()] for k, v in d.items()] for r, d in self.links.items()},
+            "links": {r: [[k.hex(), None if v is None else v.hex()] for k, v in d.items()] for r, d in self.links.items()},
             "joins": {i: [[k.hex(), None if v is None else v.hex()] for k, v in d.items()] for i, d in self.joins.items()},
             "long_keys": [[k.hex(), v.hex()] for k, v in self.long_keys.items()],
             "meta": self.meta,
@@ -108,7 +110,7 @@ class Intent:
             aliases={
                 t: {bytes.fromhex(k): None if v is None else bytes.fromhex(v) for k, v in d} for t, d in fields["aliases"].items()
             },
-            links={r: {bytes.fromhex(k): bytes.fromhex(v) for k, v in d} for r, d in fields["links"].items()},
+            links={r: {bytes.fromhex(k): None if v is None else bytes.fromhex(v) for k, v in d} for r, d in fields["links"].items()},
             joins={i: {bytes.fromhex(k): None if v is None else bytes.fromhex(v) for k, v in d} for i, d in fields["joins"].items()},
             long_keys={bytes.fromhex(k): bytes.fromhex(v) for k, v in fields["long_keys"]},
             meta=fields["meta"],

@@ -54,6 +54,8 @@ class Ledger:
         self.asks: dict[RowKey, int] = {}
         self.quarantine: dict[RowKey, dict[str, Any]] = {}
         self.held: dict[RowKey, dict[str, Any]] = {}
+        self.waiting: dict[tuple[str, bytes], set[RowKey]] = {}
+        """Rows in quarantine for want of a link, by (crosswalk, key that is to be linked)."""
         self.wait_for: Callable[[str, Iterable[bytes]], None] = lambda _table, _keys: None
         """Called before anything of these rows is read: somebody may be about to change what is known of them."""
         self.seed = self._seed()
@@ -95,7 +97,7 @@ class Ledger:
         return self._get_many(f"alias {table}", log_keys)
 
     def link(self, rule: str, source_keys: Sequence[bytes]) -> list[bytes | None]:
-        """Target keys of source rows whose identity alone does not give them."""
+        """Target keys of source rows whose identity alone does not give them: what the rule found last, or what a crosswalk says."""
         self.wait_for(f"links {rule}", source_keys)
         return self._get_many(f"links {rule}", source_keys)
 
@@ -259,10 +261,20 @@ class Ledger:
         for name, records in self._record_sets(intent):
             memory: dict[RowKey, Any] = getattr(self, name)
             for key, record in records.items():
-                if record is None:
-                    memory.pop(key, None)
-                else:
+                before = memory.pop(key, None)
+                if record is not None:
                     memory[key] = record
+                if name == "quarantine":
+                    self._await(key, before, record)
+
+    def _await(self, row: RowKey, before: dict[str, Any] | None, now: dict[str, Any] | None) -> None:
+        if before is not None and before.get("waits"):
+            awaited = waits_for(before)
+            self.waiting.get(awaited, set()).discard(row)
+            if not self.waiting.get(awaited):
+                self.waiting.pop(awaited, None)
+        if now is not None and now.get("waits"):
+            self.waiting.setdefault(waits_for(now), set()).add(row)
 
     @staticmethod
     def _record_sets(intent: Intent) -> list[tuple[str, Mapping[RowKey, Any]]]:
@@ -275,6 +287,8 @@ class Ledger:
                 for raw_key, value in cursor.iternext() if cursor is not None else ():
                     rule, _, key = raw_key.partition(b"\x00")
                     memory[rule.decode(), bytes(key)] = json.loads(value)
+        for row, record in self.quarantine.items():
+            self._await(row, None, record)
         with self._reading("pending") as cursor:
             found = [(json.loads(name), bytes(name), blob) for name, blob in cursor.iternext()] if cursor is not None else []
             for (number, source, target, table), raw_name, blob in sorted(found, key=lambda entry: entry[0]):
@@ -419,6 +433,11 @@ def _put_or_delete(txn: Any, db: Any, key: bytes, value: bytes | None) -> None:
         txn.delete(key, db=db)
     else:
         txn.put(key, value, db=db)
+
+
+def waits_for(record: dict[str, Any]) -> tuple[str, bytes]:
+    """(crosswalk, key) that a row in quarantine waits for."""
+    return record["waits"][0], bytes.fromhex(record["waits"][1])
 
 
 def _pending_key(name: tuple[str, str, str], intent: Intent) -> bytes:

@@ -101,6 +101,18 @@ def deleted_rows(settings: Settings, table: str, keys: pa.Table) -> Sequence[boo
         ledger.close()
 
 
+def linked(settings: Settings, crosswalk: str, keys: pa.Table) -> list[str | None]:
+    """Key texts of the records that these keys are linked to; None where there is no link."""
+    ledger = _open(settings)
+    if ledger is None:
+        return [None] * keys.num_rows
+    names = row_keys.encode([keys.column(c).combine_chunks() for c in keys.column_names])
+    found = ledger.link(crosswalk, [key or row_keys.NO_KEY for key in names])
+    texts = iter(row_keys.decode([key for key in found if key is not None], ("key",), ledger.long_key).column(0).to_pylist())
+    ledger.close()
+    return [None if key is None else next(texts) for key in found]
+
+
 def record_id(rule: str, key: bytes) -> str:
     """Short stable name of a row of a rule, for the command line."""
     return hashlib.sha256(rule.encode() + b"\x00" + key).hexdigest()[:10]

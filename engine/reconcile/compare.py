@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from engine.errors import ConfigError, SynclineError
-from engine.mapping.evaluator import Evaluator
 from engine.mapping.lookups import Lookup
 from engine.model.schema import TableName
 from engine.ports import Reader
@@ -20,6 +19,7 @@ from engine.reconcile.aside import Aside, Deleted, Waiting, deleted_in, nothing_
 from engine.reconcile.confirm import PAUSES, Confirmation
 from engine.reconcile.judge import Subject, opposite, siblings
 from engine.reconcile.keytext import split_key
+from engine.reconcile.linked import STAND_IN, LinkedEvaluator, Links, links_in, no_links
 from engine.reconcile.reading import Plan, fetching, plan_tables, read_all
 from engine.reconcile.report import LISTED_ROWS, Report, RowFinding, RuleFinding
 from engine.reconcile.workspace import DIFFERENT, Class, Workspace
@@ -57,14 +57,15 @@ def compare(
     folder: Path | None = None,
     progress: Progress | None = None,
     pauses: Sequence[float] = PAUSES,
+    links: Links = no_links,
 ) -> Report:
     """Compares the rules of `subjects`. readers: per system. waiting, deleted, running: what the state folder says of quarantine, held
-    cells, tombstones and the daemon. folder: where a temporary folder for DuckDB is made. pauses: see `Confirmation`.
+    cells, tombstones and the daemon. folder: where a temporary folder for DuckDB is made. pauses: see `Confirmation`. links: crosswalks.
 
     A table that cannot be read leaves its rules out and makes the report incomplete. Raises that error when no rule could be compared.
     """
     started = time.monotonic()
-    evaluator = Evaluator(lookups)
+    evaluator = LinkedEvaluator(lookups, links)
     seed = secrets.randbits(64)
     with _scratch(folder) as place:
         failed = _Failed()
@@ -163,7 +164,7 @@ def _rows(space: Workspace, i: int, identity: tuple[str, ...]) -> Iterator[RowFi
     found = space.db.execute(f"SELECT k, sid, tid, class, cols FROM u{i} WHERE class NOT IN ({Class.EQUAL:d}, {Class.ELSEWHERE:d}) "
                              f"ORDER BY class, k LIMIT {LISTED_ROWS}").fetchall()
     for k, sid, tid, code, columns in found:
-        if k is not None:
+        if k is not None and not (rule.link and k.startswith(STAND_IN)):
             key = dict(zip(rule.key, split_key(k, len(rule.key)), strict=True))
         elif sid is not None:
             key = {f"{rule.source.name}.{c}": text for c, text in zip(identity, split_key(sid, len(identity)), strict=True)}
@@ -212,4 +213,5 @@ def reconcile(settings: Settings, rules: Sequence[str] = ()) -> Report:
                 choose(subjects, rules), assembly.readers, assembly.lookups,
                 chunk_rows=settings.chunk_rows, waiting=waiting_in(settings), deleted=deleted_in(settings), running=lambda: is_running(settings),
                 folder=settings.state, progress=tell,
+                links=links_in(settings),
             )

@@ -16,6 +16,7 @@ from engine.ports import Reader
 from engine.reconcile.aside import Aside, TargetKeys
 from engine.reconcile.judge import opposite, siblings
 from engine.reconcile.keytext import join_keys
+from engine.reconcile.linked import STAND_IN
 from engine.reconcile.reading import Plan, distinct_rows, fetch_keys, fetching
 from engine.reconcile.workspace import DIFFERENT, DOUBTED, Class, Workspace
 
@@ -144,6 +145,7 @@ class Confirmation:
     def _fetch(self, name: TableName, by: Sequence[str], texts: Sequence[str]) -> list[pa.Table]:
         reader = self._readers[name.system]
         plan = self._plans[name]
+        texts = [text for text in texts if not text.startswith(STAND_IN)]
         return [fetch_keys(reader, plan, by, texts[start : start + _FETCH]) for start in range(0, len(texts), _FETCH)]
 
 

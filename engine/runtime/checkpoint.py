@@ -25,12 +25,13 @@ from engine.model.batch import DELETE, INSERT, UPDATE
 from engine.model.hashing import UNKNOWN
 from engine.model.schema import TableName
 from engine.model.state import NEVER, State, Writes
-from engine.model.write import MANY_ROWS, NO_ROW, ROW_EXISTS, WROTE, Marker, Write
+from engine.model.write import MANY_ROWS, NO_ROW, ROW_EXISTS, WROTE, LinkRow, Marker, Write
 from engine.ports import Sink
 from engine.runtime.failpoints import reach
 from engine.runtime.flight import Flight
+from engine.runtime.identity import ANY, from_rows, link_rows, settle, wake
 from engine.runtime.proposal import Proposal, Proposer, quarantine
-from engine.runtime.topology import Topology
+from engine.runtime.topology import Lane, Topology
 
 log = structlog.get_logger()
 
@@ -57,14 +58,19 @@ class Checkpoint:
         """Writes the proposals and takes the intent over, in the background: see `Flight`. All proposals lead out of `source`."""
         keys = {table: set(rows) for table, (rows, _) in intent.rows.items()}
         keys |= {f"alias {table}": set(pairs) for table, pairs in intent.aliases.items()}
-        keys |= {f"links {rule}": set(pairs) for rule, pairs in intent.links.items()}
+        keys |= {f"links {rule}": {*pairs, ANY} for rule, pairs in intent.links.items()}
         for proposal in proposals:
+            if proposal.lane.rule.link and (proposal.op == INSERT).any():
+                keys.setdefault(f"links {proposal.lane.crosswalk}", {ANY}).update(proposal.source_keys)
+                keys.setdefault(f"links {proposal.lane.way_back}", {ANY})
             keys.setdefault(proposal.lane.target.name, set()).update(proposal.target_keys)
             keys.setdefault(proposal.lane.source.name, set()).update(proposal.source_keys)
         self.flight.depart(source, keys, lambda: self._carry_out(intent, proposals, source, position))
 
     def _carry_out(self, intent: Intent, proposals: Sequence[Proposal], source: str, position: str) -> None:
-        targets = sorted({p.lane.target.system for p in proposals if len(p)})
+        linking = [lane for lane in self.topology.lanes.values() if lane.rule.link and lane.source.system == source and lane.crosswalk in intent.links]
+        matched = intent.links
+        targets = sorted({p.lane.target.system for p in proposals if len(p)} | {lane.target.system for lane in linking})
         # Each target has a checkpoint of its own. What the later ones are to get stands among the asks until then: a crash in between loses nothing.
         later = {(p.lane.name, key): p.lane.target.system for p in proposals if p.lane.target.system in targets[1:] for key in p.source_keys}
         kept = {ask for ask in later if intent.asks.get(ask) is not None}  # asked again anyhow, after what is written now
@@ -79,7 +85,7 @@ class Checkpoint:
             reach("ledger.taken")
             done = targets.index(target) + 1
             now = [ask for ask, system in later.items() if system in targets[done : done + 1]]
-            intent = Intent(asks={ask: None for ask in now if ask not in kept})
+            intent = Intent(asks={ask: None for ask in now if ask not in kept}, links=matched)
             for rule, _ in now:
                 intent.count(rule, rows=1)
         if not targets:
@@ -92,11 +98,25 @@ class Checkpoint:
                 self.ledger.take_over(intent)
             else:
                 self.ledger.drop_intent()
+        self._recover_links()
         for lane in self.topology.lanes.values():
             # The state folder may be younger than the target's marker: numbers never go back.
             marker = self.sinks[lane.target.system].marker(self.rule_set, lane.source.system)
             if marker is not None and marker.batch > self.ledger.batch(*lane.direction):
                 self.ledger.put_meta(f"batch {lane.source.system} {lane.target.system}", marker.batch)
+
+    def _recover_links(self) -> None:
+        """Links of batches that the targets have and the ledger does not: the state folder is lost, or older than what was committed."""
+        rows: list[LinkRow] = []
+        for source, target in {lane.direction for lane in self.topology.lanes.values() if lane.rule.link}:
+            marker, known = self.sinks[target].marker(self.rule_set, source), self.ledger.batch(source, target)
+            if marker is not None and marker.batch > known:
+                rows += [r for r in self.sinks[target].links(self.rule_set) if (r.source, r.target) == (source, target) and r.batch > known]
+        if rows:
+            self.ledger.take_over(Intent(links=from_rows(rows)))
+
+    def _lanes(self, source: str, target: str) -> list[Lane]:
+        return [lane for lane in self.topology.lanes.values() if lane.direction == (source, target)]
 
     def _happened(self, source: str, target: str, number: int) -> bool:
         marker = self.sinks[target].marker(self.rule_set, source)
@@ -118,6 +138,10 @@ class Checkpoint:
                 filled.batches[source, target] = number
                 for proposal, applied in zip(proposals, done, strict=True):
                     self._learn(filled, proposal, applied, position)
+                wake(filled, self.ledger)
+                links = link_rows(filled, self._lanes(source, target), number, self.proposer.now_us(), self.ledger)
+                if links:
+                    sink.write_links(self.rule_set, links)
                 self.ledger.announce(filled)
                 reach("intent.announced")
             except Transient as error:
@@ -147,6 +171,8 @@ class Checkpoint:
 
     def _learn(self, intent: Intent, proposal: Proposal, applied: Applied, position: str) -> None:
         lane, result = proposal.lane, applied.result
+        if lane.rule.link:
+            proposal = replace(proposal, target_keys=settle(intent, lane, proposal.source_keys, proposal.target_keys, applied))
         wrote = (result == WROTE) | ((result == NO_ROW) & (proposal.op == DELETE))
         rows = np.flatnonzero(wrote)
         if len(rows):
@@ -249,4 +275,5 @@ def _write(proposal: Proposal) -> Write:
     place = {name: i for i, name in enumerate(lane.cells)}
     for i, name in enumerate(names):
         decided[:, i] = proposal.decided[:, place[name]] if name in place else proposal.op == INSERT
-    return Write(table=lane.target.table, key=lane.rule.key, op=proposal.op, values=proposal.values, decided=decided)
+    made = lane.rule.key[0] if lane.rule.link else ""
+    return Write(table=lane.target.table, key=lane.rule.key, op=proposal.op, values=proposal.values, decided=decided, made=made)

@@ -241,12 +241,12 @@ def started(settings: Settings, stop: threading.Event, patience: float | None) -
         flight = Flight()
         stack.callback(flight.close)
         ledger.wait_for = flight.wait_for
-        proposer = Proposer(ledger, Evaluator(assembly.lookups), lambda: time.time_ns() // 1000)
+        readers = dict(assembly.readers)
+        proposer = Proposer(ledger, Evaluator(assembly.lookups), lambda: time.time_ns() // 1000, readers=readers)
         wait = _waiter(stop, patience)
         checkpoint = Checkpoint(settings.name, ledger, topology, sinks, proposer, wait, flight)
         checkpoint.recover()
         ledger.follow(topology.columns(), topology.lanes, topology.indexes())
-        readers = dict(assembly.readers)
         views = Views(ledger, topology, readers, proposer)
         proposer.bases = views.bases
         pipeline = Pipeline(topology, ledger, readers, proposer, checkpoint, views)
@@ -260,6 +260,8 @@ def _sinks(settings: Settings, assembly: Assembly, topology: Topology, stack: Ex
         sinks[system] = assembly.adapters[system].sink(settings.name)
         stack.callback(sinks[system].close)
         sinks[system].prepare()
+        if any(lane.rule.link and lane.target.system == system for lane in topology.lanes.values()):
+            sinks[system].prepare_links()
     return sinks
 
 

@@ -25,7 +25,7 @@ Int64s = npt.NDArray[np.int64]
 @dataclass(slots=True)
 class Arrivals:
     """The changes of one table of a batch, row keys found. One element per event: change: the number of the change in `changes` it came from (a change
-    whose identity moved is a delete and an insert); txn, op; keys."""
+    whose identity moved is a delete and an insert); txn, op; keys. moved: see `Changes`."""
 
     tracked: Tracked
     changes: Changes
@@ -38,6 +38,7 @@ class Arrivals:
     hashes: npt.NDArray[np.uint64]
     missing: npt.NDArray[np.bool_]
     stamp_us: Int64s
+    moved: npt.NDArray[np.bool_] | None = None
 
     def part(self, low: int, high: int) -> Arrivals:
         """The events of the transactions low <= number < high."""
@@ -47,7 +48,7 @@ class Arrivals:
         cut = slice(int(first), int(last))
         return Arrivals(
             self.tracked, self.changes, self.change[cut], self.txn[cut], self.op[cut], self.keys[cut], self.aliases, self.long_keys,
-            self.hashes[cut], self.missing[cut], self.stamp_us[cut],
+            self.hashes[cut], self.missing[cut], self.stamp_us[cut], None if self.moved is None else self.moved[cut],
         )  # fmt: skip
 
 
@@ -75,7 +76,7 @@ def arrivals(batch: Batch, changes: Changes, tracked: Tracked, ledger: Ledger) -
         stamp_us = clock_us(values.column(tracked.clock), stamp_us)
     return Arrivals(
         tracked, changes, change, changes.txn[change].astype(np.int64), op, [k or b"" for k in keys], aliases, long_keys,
-        hashes[change], missing[change], stamp_us[change],
+        hashes[change], missing[change], stamp_us[change], None if tracked.aliased else changes.moved,
     )  # fmt: skip
 
 

@@ -138,6 +138,9 @@ class Pipeline:
             ours = gather(found, len(part.keys), len(tracked.cells))
         seen = observe(state, events, ours, tracked.peers)
         intent.long_keys |= part.long_keys
+        if part.moved is not None:
+            moves = [(part.keys[i], part.keys[i + 1]) for i in np.flatnonzero(part.moved[:-1]).tolist()]
+            self.proposer.crosswalk.follow(self.topology.lanes.values(), tracked.name, moves, intent)
         rows = np.flatnonzero(seen.last >= 0)
         last = part.change[seen.last[rows]]
         state = state.take(rows)
@@ -204,7 +207,7 @@ class Pipeline:
         due = [
             key
             for key, record in self.ledger.quarantine.items()
-            if record["reason"] == "foreign_key" and (now or at - record["last"] > min(2 ** (record["attempts"] - 1), 300) * 1_000_000)
+            if record["reason"] in ("foreign_key", "ambiguous_match") and (now or at - record["last"] > min(2 ** (record["attempts"] - 1), 300) * 1_000_000)
         ]
         if due:
             self.ledger.take_over(Intent(asks=dict.fromkeys(due, 0)))

@@ -4,7 +4,7 @@ Nothing is written here, into a database or the ledger: the result is a proposal
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -21,8 +21,10 @@ from engine.model.batch import INSERT, UPDATE
 from engine.model.hashing import UNKNOWN, hash_column
 from engine.model.state import NEVER, State
 from engine.model.types import DataType, Kind
+from engine.ports import Reader
 from engine.resolve.policies import REGISTRY, Policy
 from engine.resolve.resolver import NOTHING, Decision, Want, resolve
+from engine.runtime.identity import Crosswalk
 from engine.runtime.topology import LIFE, Lane, Tracked
 from engine.settings.model import Action, SetCells
 
@@ -96,18 +98,25 @@ class Proposal:
             return [self]
         marked = self.decided[:, own:].any(axis=1)
         rest = self.take(np.flatnonzero(~marked))
-        rest.values = rest.values.select(list(self.lane.rule.columns))
+        rest.values = rest.values.select(list(self.lane.rule.written))
         return [part for part in (rest, self.take(np.flatnonzero(marked))) if len(part)]
 
 
 @dataclass(slots=True)
 class Proposer:
-    """ledger: read only. now_us: for records a person reads. bases: (rule, alias, keys of rows of that table) -> source keys of the rule, see `Views.bases`."""
+    """ledger: read only. now_us: for records a person reads. readers: to find records that a link's `match` describes.
+    bases: (rule, alias, keys of rows of that table) -> source keys of the rule, see `Views.bases`."""
 
     ledger: Ledger
     evaluator: Evaluator
     now_us: Callable[[], int]
     bases: Callable[[str, str, Sequence[bytes]], list[bytes]] = lambda _rule, _alias, keys: list(keys)
+    readers: Mapping[str, Reader] = field(default_factory=dict)
+    crosswalk: Crosswalk = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.crosswalk = Crosswalk(self.ledger, self.readers)
+        self.evaluator.linked = self.crosswalk.linked
 
     def propose(self, lane: Lane, touched: Touched, intent: Intent, *, position: str, tie: Tie | None = None, agrees: Agrees | None = None) -> Proposal:
         """The rows of `touched` through one rule. Rows that cannot be judged now are asked again, rows the rule refuses go to quarantine."""
@@ -176,7 +185,7 @@ class _Proposing:
         """(rows, their target keys, their values, rows outside the WHERE)."""
         lane, touched = self.lane, self.touched
         if len(rows) == 0:
-            return rows, [], pa.table({c: pa.array([], pa.string()) for c in lane.rule.columns}), rows
+            return rows, [], pa.table({c: pa.array([], pa.string()) for c in lane.rule.written}), rows
         found = touched.found
         if found is None:
             whole = len(rows) == len(touched.keys)
@@ -184,10 +193,12 @@ class _Proposing:
             missing = touched.missing if whole else touched.missing[rows]
             found = self.by.evaluator.evaluate(lane.rule, images, missing if missing.any() else None)
         for refused in found.rejected:
-            self._quarantine(int(rows[refused.row]), refused.reason, refused.what)
+            self._quarantine(int(rows[refused.row]), refused.reason, refused.what, refused.waits)
         chosen = rows[found.row]
         accounted = np.concatenate([chosen, rows[[r.row for r in found.rejected]]]) if found.rejected else chosen
         outside = np.setdiff1d(rows, accounted) if len(accounted) < len(rows) else rows[:0]
+        if lane.rule.link:
+            return self._linked(chosen, found.values, outside)
         keys = self._encode(found.values)
         if len(set(keys)) < len(keys):
             first: dict[bytes, int] = {}
@@ -198,9 +209,24 @@ class _Proposing:
             return chosen, keys, found.values.take(pa.array(keep)), outside
         return chosen, keys, found.values, outside
 
+    def _linked(self, rows: Rows, values: pa.Table, outside: Rows) -> tuple[Rows, list[bytes], pa.Table, Rows]:
+        """The same for a rule with a link: target keys from the crosswalk, or found by `match`; a row that is to be created gets a stand-in."""
+        lane, touched = self.lane, self.touched
+        unknown = np.zeros(len(rows), dtype=np.bool_)
+        if lane.settings.match and lane.view is None:
+            columns = self._columns(c for part in lane.settings.match for name in part for c in lane.rule.lineage[name])
+            unknown |= touched.missing[np.ix_(rows, columns)].any(axis=1)
+        names = [touched.keys[i] for i in rows]
+        placed = self.by.crosswalk.place(lane, names, touched.state.life[rows], values, self.intent, unknown, fetch=touched.asked)
+        self._ask_again(rows[placed.later])
+        for i, what in placed.ambiguous.items():
+            self._quarantine(int(rows[i]), "ambiguous_match", what)
+        keep = np.array(placed.settled, dtype=np.intp)
+        return rows[keep], [placed.keys[i] or b"" for i in placed.settled], placed.values.take(pa.array(keep)), outside
+
     def _moved(self, rows: Rows, keys: list[bytes]) -> tuple[Rows, list[bytes]]:
         """Where the key does not follow from the identity: remembers which target row a source row has, and gives up the one it had before."""
-        if self.lane.keyed or len(rows) == 0:
+        if self.lane.keyed or self.lane.rule.link or len(rows) == 0:
             return rows[:0], []
         mine = [self.touched.keys[i] for i in rows]
         before = self.by.ledger.link(self.lane.name, mine)
@@ -235,7 +261,7 @@ class _Proposing:
         """Keys in the target of source rows, from their identity alone."""
         keys = [self.touched.keys[i] for i in rows]
         if not self.lane.keyed:
-            return self.by.ledger.link(self.lane.name, keys)
+            return self.by.crosswalk.there(self.lane.crosswalk, keys, self.intent)
         named = [i for i, key in enumerate(keys) if not key.startswith(row_keys.NO_KEY)]
         out: list[bytes | None] = [None] * len(keys)
         if named:
@@ -350,7 +376,7 @@ class _Proposing:
             name: named.column(name)
             if name in self.lane.rule.key
             else pa.chunked_array([pa.array([as_text(cell.get(name), self.lane.target.type(name)) for cell in cells], pa.string())])
-            for name in (*self.lane.rule.columns, *self.lane.cells[self.lane.own :])
+            for name in (*self.lane.rule.written, *self.lane.cells[self.lane.own :])
         }
         return pa.table(columns)
 
@@ -425,8 +451,8 @@ class _Proposing:
         """Also of keys that this very batch brought."""
         return self.intent.long_keys.get(digest) or self.by.ledger.long_key(digest)
 
-    def _quarantine(self, row: int, reason: str, what: str) -> None:
-        quarantine(self.by, self.intent, self.lane, self.touched.keys[row], reason, what, self.position)
+    def _quarantine(self, row: int, reason: str, what: str, waits: tuple[str, str] | None = None) -> None:
+        quarantine(self.by, self.intent, self.lane, self.touched.keys[row], reason, what, self.position, waits)
 
     def _release(self, row: int) -> None:
         key = self.lane.name, self.touched.keys[row]
@@ -443,10 +469,13 @@ class _Proposing:
         return [key or b"" for key in row_keys.encode(columns, self.intent.long_keys.__setitem__)]
 
 
-def quarantine(by: Proposer, intent: Intent, lane: Lane, key: bytes, reason: str, what: str, position: str) -> None:
-    """Sets a source row of a rule aside, with all a person needs to know."""
+def quarantine(
+    by: Proposer, intent: Intent, lane: Lane, key: bytes, reason: str, what: str, position: str, waits: tuple[str, str] | None = None
+) -> None:
+    """Sets a source row of a rule aside, with all a person needs to know. waits: (crosswalk, key text) of the link it goes on with."""
     before = by.ledger.quarantine.get((lane.name, key))
     intent.quarantined[lane.name, key] = {
+        **({"waits": [waits[0], row_keys.one(waits[1].encode()).hex()]} if waits else {}),
         "key": row_keys.display(key, lane.source.identity, lambda digest: intent.long_keys.get(digest) or by.ledger.long_key(digest)),
         "reason": reason,
         "what": what,

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from engine.mapping.rule import CompiledRule
+from engine.mapping.rule import CompiledRule, crosswalk
 from engine.model.hashing import hash_column
 from engine.model.schema import Table, TableName
 from engine.model.types import DataType
@@ -136,6 +136,16 @@ class Lane:
     @property
     def name(self) -> str:
         return self.rule.name
+
+    @property
+    def crosswalk(self) -> str:
+        """Under which name the ledger keeps the target keys of source rows, where these do not follow from their identity."""
+        return crosswalk(self.rule.link, *self.direction) if self.rule.link else self.rule.name
+
+    @property
+    def way_back(self) -> str:
+        """Name of the same pairs, the other way round; of a rule with a link."""
+        return crosswalk(self.rule.link, *reversed(self.direction))
 
     @property
     def tables(self) -> tuple[Tracked, ...]:
@@ -282,7 +292,9 @@ def _lane(rule: CompiledRule, settings: RuleSettings, rules: Sequence[CompiledRu
         reads=reads,
         target_cell=np.array([target.cells.index(c) for c in cells], dtype=np.int64),
         empty=tuple(int(hash_column(target.type(c), pa.array([""]), seed)[0]) if target.type(c).kind == "text" else 0 for c in cells),
-        keyed=bool(rule.key_plan.outputs) and {c for part in rule.key for c in rule.lineage[part]} <= set(source.identity),
+        keyed=bool(rule.key_plan.outputs)
+        and not (rule.link or rule.looks_up_key)
+        and {c for part in rule.key for c in rule.lineage[part]} <= set(source.identity),
         link=opposite[0] if opposite else None,
         view=view,
     )
