@@ -27,7 +27,8 @@ class Evaluator:
     def __init__(self, lookups: Mapping[str, Lookup]) -> None:
         self._connection: Any = connect(lookups)
         self._prepared: dict[str, tuple[Query, Batch]] = {}
-        self._joined = JoinedEvaluator(self._connection, lambda crosswalk, keys: self.linked(crosswalk, keys))
+        # `linked` is set later, so it is looked up at each call.
+        self._joined = JoinedEvaluator(self._connection, lambda crosswalk, keys: self.linked(crosswalk, keys))  # noqa: PLW0108
         self.linked: Linked = lambda _crosswalk, keys: pa.nulls(len(keys), pa.string())
 
     def evaluate(self, rule: CompiledRule, rows: pa.Table, missing: Bools | None = None) -> Evaluated:

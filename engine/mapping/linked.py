@@ -17,8 +17,8 @@ from engine.mapping.compiler import Tables, compile_rule
 from engine.mapping.conversion import Impossible, conversion
 from engine.mapping.findings import Findings, nearest
 from engine.mapping.lookups import Lookup
-from engine.mapping.target import MadeKey
 from engine.mapping.rule import CompiledRule, Output, Plan, Xref, crosswalk
+from engine.mapping.target import MadeKey
 from engine.model.schema import Column, Table, TableName
 from engine.ports import Problem
 
