@@ -135,6 +135,7 @@ class Adapter(Protocol):
 
     def sink(self, rule_set: str) -> Sink: ...
 
-    def preflight(self, rule_set: str, read: Sequence[Watched], written: Sequence[Table]) -> list[Problem]:
+    def preflight(self, rule_set: str, read: Sequence[Watched], written: Sequence[Table], linked: Sequence[Table] = ()) -> list[Problem]:
         """What `check` has to say of this system: reachable, login, version, log settings, rights for tailing, reading and writing, replica identity.
+        linked: those of the written tables whose key the database makes for us.
         Never raises; everything becomes a problem. Changes nothing in the database."""

@@ -41,7 +41,7 @@ class MySqlAdapter:
 
         return MySqlSink(self.name, self._url, rule_set)
 
-    def preflight(self, rule_set: str, read: Sequence[Watched], written: Sequence[Table]) -> list[Problem]:
+    def preflight(self, rule_set: str, read: Sequence[Watched], written: Sequence[Table], linked: Sequence[Table] = ()) -> list[Problem]:
         from adapters.mysql.preflight import preflight
 
-        return preflight(self.name, self._url, rule_set, read, written)
+        return preflight(self.name, self._url, rule_set, read, written, linked)

@@ -15,6 +15,7 @@ import pymysql
 from adapters.mysql.connection import connect, is_mariadb, parse_url, quote, quoted, version, wrap
 from adapters.mysql.failure import number_of
 from adapters.mysql.sink import create_checkpoint
+from adapters.mysql.statements import statement
 from engine.errors import SynclineError, Terminal
 from engine.model.schema import Table
 from engine.ports import Problem, Watched
@@ -26,7 +27,9 @@ _FOLLOWED = frozenset(("CASCADE", "SET NULL", "SET DEFAULT"))
 _GRANT = re.compile(r"^GRANT (?P<rights>.+?) ON (?P<scope>\S+) TO ", re.IGNORECASE)
 
 
-def preflight(system: str, url: str, rule_set: str, read: Sequence[Watched], written: Sequence[Table]) -> list[Problem]:
+def preflight(
+    system: str, url: str, rule_set: str, read: Sequence[Watched], written: Sequence[Table], linked: Sequence[Table] = ()
+) -> list[Problem]:
     """See `engine.ports.Adapter.preflight`. Never raises."""
     del rule_set
     where = f"system {system}"
@@ -37,7 +40,7 @@ def preflight(system: str, url: str, rule_set: str, read: Sequence[Watched], wri
     except SynclineError as error:
         return [Problem(severity="error", where=error.where or where, what=error.what, fix=error.fix)]
     try:
-        return _Examination(connection, system, read, written).run()
+        return _Examination(connection, system, read, written, linked).run()
     finally:
         connection.close()
 
@@ -45,11 +48,14 @@ def preflight(system: str, url: str, rule_set: str, read: Sequence[Watched], wri
 class _Examination:
     """One look at one server over one connection."""
 
-    def __init__(self, connection: pymysql.Connection, system: str, read: Sequence[Watched], written: Sequence[Table]) -> None:
+    def __init__(
+        self, connection: pymysql.Connection, system: str, read: Sequence[Watched], written: Sequence[Table], linked: Sequence[Table]
+    ) -> None:
         self._connection = connection
         self._where = f"system {system}"
         self._read = read
         self._written = written
+        self._linked = linked
         self._found: list[Problem] = []
 
     def run(self) -> list[Problem]:
@@ -58,6 +64,8 @@ class _Examination:
             steps += [self._log, self._log_rights, self._log_filters, self._log_kept, self._read_tables]
         if self._written:
             steps += [self._server_takes_writes, self._bulk_load, self._checkpoint, self._written_tables]
+        if self._linked:
+            steps.append(self._links)
         for step in steps:
             try:
                 step()
@@ -188,22 +196,49 @@ class _Examination:
             self._connection.query("DROP TEMPORARY TABLE IF EXISTS syncline_check")
 
     def _checkpoint(self) -> None:
-        name = f"{quote(self._database)}.syncline_checkpoint"
-        where = f"{self._where}, table syncline_checkpoint"
-        grant = f"GRANT SELECT, INSERT, UPDATE ON {name} TO {self._user}"
+        values = "('', '', 0, '', UTC_TIMESTAMP(6))"
+        self._side_table(
+            "syncline_checkpoint",
+            create_checkpoint(),
+            "SELECT, INSERT, UPDATE",
+            (
+                "SELECT rule_set, source, batch, position, updated_at FROM syncline_checkpoint LIMIT 0",
+                f"EXPLAIN INSERT INTO syncline_checkpoint (rule_set, source, batch, position, updated_at) VALUES {values}",
+                "EXPLAIN UPDATE syncline_checkpoint SET batch = 0 WHERE rule_set = ''",
+            ),
+        )
+
+    def _links(self) -> None:
+        self._side_table(
+            "syncline_link",
+            " ".join(statement("create_link").split()),
+            "SELECT, INSERT, UPDATE, DELETE",
+            (
+                "SELECT link, source, source_key, target, target_key, batch, made_us FROM syncline_link LIMIT 0",
+                "EXPLAIN INSERT INTO syncline_link (rule_set, link, source, source_key, target, target_key, batch, made_us) "
+                "VALUES ('', '', '', '', '', '', 0, 0)",
+                "EXPLAIN UPDATE syncline_link SET batch = 0 WHERE rule_set = ''",
+                "EXPLAIN DELETE FROM syncline_link WHERE rule_set = ''",
+            ),
+        )
+
+    def _side_table(self, table: str, create: str, rights: str, tries: Sequence[str]) -> None:
+        """Whether a table of ours is there and can be used, or can be made. tries: the first one reads it."""
+        name = f"{quote(self._database)}.{table}"
+        where = f"{self._where}, table {table}"
+        grant = f"GRANT {rights} ON {name} TO {self._user}"
         try:
-            self._rows("SELECT rule_set, source, batch, position, updated_at FROM syncline_checkpoint LIMIT 0")
+            self._rows(tries[0])
         except pymysql.MySQLError as error:
             number = number_of(error)
             if number not in (_NO_TABLE, *_DENIED):
                 raise
             if not self._granted("CREATE", self._database):
                 what = f"our side table is not there and user {self._user} may not create it" if number == _NO_TABLE else "no right to our side table"
-                self._error(where, what, f"as an administrator: USE {quote(self._database)}; {create_checkpoint()}; {grant}")
+                self._error(where, what, f"as an administrator: USE {quote(self._database)}; {create}; {grant}")
             return
-        values = "('', '', 0, '', UTC_TIMESTAMP(6))"
-        self._try(f"EXPLAIN INSERT INTO syncline_checkpoint (rule_set, source, batch, position, updated_at) VALUES {values}", where, grant)
-        self._try("EXPLAIN UPDATE syncline_checkpoint SET batch = 0 WHERE rule_set = ''", where, grant)
+        for sql in tries[1:]:
+            self._try(sql, where, grant)
 
     def _written_tables(self) -> None:
         for table in self._written:

@@ -31,10 +31,10 @@ class PostgresAdapter:
 
         return PostgresSink(self.name, self._url, rule_set, self._options)
 
-    def preflight(self, rule_set: str, read: Sequence[Watched], written: Sequence[Table]) -> list[Problem]:
+    def preflight(self, rule_set: str, read: Sequence[Watched], written: Sequence[Table], linked: Sequence[Table] = ()) -> list[Problem]:
         from adapters.postgres.preflight import examine
 
-        return examine(self.name, self._url, rule_set, self._options, read, written)
+        return examine(self.name, self._url, rule_set, self._options, read, written, linked)
 
 
 def connect(name: str, url: str, options: Mapping[str, object]) -> Adapter:

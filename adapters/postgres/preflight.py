@@ -35,13 +35,21 @@ class _Server:
     may_stage: bool
 
 
-def examine(system: str, url: str, rule_set: str, options: Mapping[str, object], read: Sequence[Watched], written: Sequence[Table]) -> list[Problem]:
+def examine(
+    system: str,
+    url: str,
+    rule_set: str,
+    options: Mapping[str, object],
+    read: Sequence[Watched],
+    written: Sequence[Table],
+    linked: Sequence[Table] = (),
+) -> list[Problem]:
     """Never raises, changes nothing in the database. See `engine.ports.Adapter.preflight`."""
     where = f"system {system}"
     found: list[Problem] = []
     try:
         with connect(url, system=system) as connection:
-            found.extend(_all(connection, system, url, rule_set, options, read, written))
+            found.extend(_all(connection, system, url, rule_set, options, read, written, linked))
     except SynclineError as error:
         found.append(_problem("error", error.where or where, error.what, error.fix))
     except psycopg.Error as error:
@@ -64,6 +72,7 @@ def _all(
     options: Mapping[str, object],
     read: Sequence[Watched],
     written: Sequence[Table],
+    linked: Sequence[Table],
 ) -> Iterator[Problem]:
     where = f"system {system}"
     version, printed, encoding, wal_level, standby, user, database, schema = _one(connection, "server_facts")
@@ -105,6 +114,10 @@ def _all(
         yield from _guarded(where, _target(connection, where, server))
     for table in written:
         yield from _guarded(str(table.name), _target_table(connection, server, table))
+    if linked:
+        yield from _guarded(where, _link_table(connection, where, server))
+    for table in linked:
+        yield from _guarded(str(table.name), _made_key(connection, server, table))
     for table in dict.fromkeys([*(watched.table for watched in read), *written]):
         if not table.log_key:
             yield _no_identity(table)
@@ -314,6 +327,33 @@ def _target(connection: Connection, where: str, server: _Server) -> Iterator[Pro
             f"GRANT CREATE ON SCHEMA {quoted(server.schema or '')} TO {quoted(server.user)}; or let its owner run: {command}; "
             f"GRANT SELECT, INSERT, UPDATE ON syncline_checkpoint TO {quoted(server.user)}",
         )
+
+
+def _link_table(connection: Connection, where: str, server: _Server) -> Iterator[Problem]:
+    there, may_create, may_use = _one(connection, "link_facts")
+    grant = f"GRANT SELECT, INSERT, UPDATE, DELETE ON syncline_link TO {quoted(server.user)}"
+    if there and not may_use:
+        yield _problem("error", where, f"user {server.user} may not use the table syncline_link", grant)
+    elif not there and not may_create and server.schema is not None:
+        yield _problem(
+            "error",
+            where,
+            f"user {server.user} may not create the table syncline_link in schema {server.schema}",
+            f"GRANT CREATE ON SCHEMA {quoted(server.schema)} TO {quoted(server.user)}; or let its owner run: "
+            f"{' '.join(statement('create_link_table').split())}; {grant}",
+        )
+
+
+def _made_key(connection: Connection, server: _Server, table: Table) -> Iterator[Problem]:
+    """The numbers of new rows are drawn before the rows are sent."""
+    for key in table.primary_key:
+        for (sequence,) in connection.execute(statement("closed_key_sequence"), {"table": quoted_table(table.name), "column": key}).fetchall():
+            yield _problem(
+                "error",
+                str(table.name),
+                f"user {server.user} may not draw numbers from sequence {sequence}, which makes the keys of the table",
+                f"GRANT USAGE ON SEQUENCE {sequence} TO {quoted(server.user)}",
+            )
 
 
 def _target_table(connection: Connection, server: _Server, table: Table) -> Iterator[Problem]:

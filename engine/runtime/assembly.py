@@ -70,6 +70,10 @@ class Assembly:
         targets = {rule.target.name: rule.target for rule in self.rules} | {table.name: table for table in self.beside_targets}
         return tuple(table for name, table in targets.items() if name.system == system)
 
+    def linked(self, system: str) -> tuple[Table, ...]:
+        """The tables of this system whose keys the system makes for rules with a link."""
+        return tuple(rule.target for rule in self.rules if rule.link and rule.target.name.system == system)
+
     def close(self) -> None:
         for reader in self.readers.values():
             reader.close()

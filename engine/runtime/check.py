@@ -25,7 +25,7 @@ def check(settings: Settings) -> list[Problem]:
         found = list(assembly.problems)
         for system, adapter in assembly.adapters.items():
             if system not in assembly.unreachable:
-                found += adapter.preflight(settings.name, assembly.watched(system), assembly.written(system))
+                found += adapter.preflight(settings.name, assembly.watched(system), assembly.written(system), assembly.linked(system))
         found += _unused(assembly)
         found += _duplicates(assembly)
     return sorted(dict.fromkeys(found), key=lambda problem: problem.severity != "error")

@@ -113,7 +113,7 @@ class Checkpoint:
             if marker is not None and marker.batch > known:
                 rows += [r for r in self.sinks[target].links(self.rule_set) if (r.source, r.target) == (source, target) and r.batch > known]
         if rows:
-            self.ledger.take_over(Intent(links=from_rows(rows)))
+            self.ledger.take_over(Intent(links=from_rows(rows, self.ledger)))
 
     def _lanes(self, source: str, target: str) -> list[Lane]:
         return [lane for lane in self.topology.lanes.values() if lane.direction == (source, target)]

@@ -28,8 +28,8 @@ STAND_IN = b"\xffnew:"
 """Begins the target key of a row that is still to be created; the source key follows."""
 ANY = b"*"
 """In place of a row key, for `Ledger.wait_for`: a link is being made whose keys are not known yet."""
-LONGEST = 400
-"""Longer key texts have no place in `syncline_link`."""
+LONGEST = row_keys.LIMIT
+"""Bytes. Longer key texts have no place in `syncline_link`."""
 
 Pairs = dict[str, dict[bytes, bytes | None]]
 
@@ -219,7 +219,7 @@ def link_rows(intent: Intent, lanes: Iterable[Lane], number: int, now_us: int, l
     for lane in lanes:
         for key, there in intent.links.get(lane.crosswalk, {}).items() if lane.rule.link else ():
             mine, theirs = _text(key, intent, ledger), None if there is None else _text(there, intent, ledger)
-            if len(mine) <= LONGEST and len(theirs or "") <= LONGEST:
+            if len(mine.encode()) <= LONGEST and len((theirs or "").encode()) <= LONGEST:
                 rows[lane.rule.link, lane.target.system, key] = LinkRow(
                     link=lane.rule.link, source=lane.source.system, source_key=mine, target=lane.target.system, target_key=theirs, batch=number, made_us=now_us
                 )  # fmt: skip
@@ -231,16 +231,17 @@ def _text(key: bytes, intent: Intent, ledger: Ledger) -> str:
     return text
 
 
-def from_rows(rows: Iterable[LinkRow]) -> Pairs:
-    """The crosswalks that rows of `syncline_link` make, later ones over earlier ones."""
+def from_rows(rows: Iterable[LinkRow], ledger: Ledger) -> Pairs:
+    """The crosswalks that rows of `syncline_link` make, later ones over earlier ones, and over what the ledger knows of their records."""
     found: Pairs = {}
     for row in sorted(rows, key=lambda row: (row.made_us, row.batch)):
-        ahead = found.setdefault(crosswalk(row.link, row.source, row.target), {})
-        back = found.setdefault(crosswalk(row.link, row.target, row.source), {})
-        mine, there = row_keys.one(row.source_key.encode()), row_keys.one((row.target_key or "").encode())
-        for pairs, key, other in ((ahead, mine, back), (back, there, ahead)):
-            before = pairs.get(key)
-            if before is not None:
-                other[before] = None
-        ahead[mine], back[there] = there, mine
+        names = crosswalk(row.link, row.source, row.target), crosswalk(row.link, row.target, row.source)
+        keys = row_keys.one(row.source_key.encode()), row_keys.one((row.target_key or "").encode())
+        for here, (name, key) in enumerate(zip(names, keys, strict=True)):
+            pairs, back = found.setdefault(name, {}), found.setdefault(names[1 - here], {})
+            before = pairs[key] if key in pairs else ledger.link(name, [key])[0]
+            if before is not None and before != keys[1 - here]:
+                back[before] = None
+        for here, (name, key) in enumerate(zip(names, keys, strict=True)):
+            found[name][key] = keys[1 - here]
     return found

@@ -33,6 +33,9 @@ def rule_problems(settings: RuleSettings, rule: CompiledRule, whole: Settings) -
         reads = ", ".join(str(table.name) for table in (rule.source, *(joined.table for joined in rule.joined)))
         what = f"joins of several tables come with a later version; it reads {reads}"
         found.append(_error(where, what, "read one table of a system, and lookups"))
+    if rule.joined and (rule.link or any(output.xref for output in rule.plan.outputs)):
+        what = "a rule over several tables has no link and no xref() yet"
+        found.append(_error(where, what, "read one table, with what it looks up in lookups, or name a key that both systems have"))
     found += _policies(settings, rule, where, (source, target))
     found += _actions(settings, rule, where)
     found += _clock(settings, rule, where)

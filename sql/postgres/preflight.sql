@@ -53,6 +53,24 @@ SELECT a.attname::text FROM pg_catalog.pg_attribute AS a
 WHERE a.attrelid = %(table)s::regclass AND a.attnum > 0 AND a.attname::text = ANY (%(columns)s)
   AND NOT pg_catalog.has_column_privilege(a.attrelid, a.attnum, 'SELECT');
 
+-- name: link_facts
+SELECT pg_catalog.to_regclass('syncline_link') IS NOT NULL,
+       coalesce(pg_catalog.has_schema_privilege(current_schema(), 'CREATE'), false),
+       coalesce((SELECT bool_and(pg_catalog.has_table_privilege(pg_catalog.to_regclass('syncline_link'), wanted))
+                 FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS wanted), false);
+
+-- name: closed_key_sequence
+-- The sequence that fills a column (identity, serial, or another one that its default names), if it may not be drawn from.
+SELECT s.source::text FROM (
+  SELECT coalesce(
+    pg_catalog.pg_get_serial_sequence(%(table)s, a.attname::text)::regclass,
+    (SELECT c.oid::regclass FROM pg_catalog.pg_attrdef AS d
+     JOIN pg_catalog.pg_depend AS p ON p.classid = 'pg_catalog.pg_attrdef'::regclass AND p.objid = d.oid AND p.refclassid = 'pg_catalog.pg_class'::regclass
+     JOIN pg_catalog.pg_class AS c ON c.oid = p.refobjid AND c.relkind = 'S'
+     WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum LIMIT 1)) AS source
+  FROM pg_catalog.pg_attribute AS a WHERE a.attrelid = %(table)s::regclass AND a.attname = %(column)s) AS s
+WHERE s.source IS NOT NULL AND NOT pg_catalog.has_sequence_privilege(s.source, 'USAGE');
+
 -- name: checkpoint_facts
 SELECT pg_catalog.to_regclass('syncline_checkpoint') IS NOT NULL,
        coalesce(pg_catalog.has_schema_privilege(current_schema(), 'CREATE'), false),

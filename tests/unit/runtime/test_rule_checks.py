@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from engine.mapping.rule import CompiledRule, Plan
+from engine.mapping.rule import CompiledRule, JoinedTable, Plan
 from engine.model.schema import Column, ForeignKey, Table, TableName
 from engine.model.types import DataType, Kind
 from engine.runtime.assembly import named_tables
@@ -185,3 +185,10 @@ def test_a_link_is_about_one_table_of_each_system_and_nobody_else_creates_its_ro
         ([there, compiled("back", customers, accounts)], "does not have this link"),
     ):
         assert any(p.severity == "error" and what in p.what for p in set_problems(rules)), what
+
+
+def test_a_rule_over_several_tables_has_no_link() -> None:
+    party = table("crm", "party")
+    joined = JoinedTable(alias="p", table=party, columns=("id",), via="", here=("id",), there=("id",))
+    rule = replace(linked("customers", table("crm", "accounts"), table("erp", "customers")), joined=(joined,))
+    assert any(severity == "error" and "has no link and no xref() yet" in words for severity, _, words in found(configured(link="customer"), rule))
