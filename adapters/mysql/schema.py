@@ -161,7 +161,25 @@ def _column(column: Described, mariadb: bool) -> Column:
         default=given or "AUTO_INCREMENT" in extra or "DEFAULT_GENERATED" in extra,
         made="AUTO_INCREMENT" in extra,
         generated=bool(re.search(r"\b(VIRTUAL|STORED|PERSISTENT)( GENERATED)?\b", extra)),
+        alike=alike(column),
     )
+
+
+def alike(column: Described) -> str:
+    """What the column's collation takes for equal, by its name: https://mariadb.com/kb/en/supported-character-sets-and-collations/ and
+    https://dev.mysql.com/doc/refman/8.4/en/charset-collation-names.html. Blanks at the end of a CHAR are not part of its text for us."""
+    kind, name = data_type(column), column.collation.lower()
+    if kind.kind is not Kind.TEXT or not name or name == "binary":
+        return ""
+    words = re.split("_", name)
+    found = []
+    if "bin" not in words and "cs" not in words:
+        found.append("upper and lower case")
+    if "bin" not in words and "as" not in words and "cs" not in words:
+        found.append("accents")
+    if not kind.padded and "nopad" not in words and "0900" not in words:
+        found.append("blanks at the end")
+    return ", ".join(found)
 
 
 def _find(connection: pymysql.Connection, system: str, schema: str, table: str) -> tuple[str, str]:

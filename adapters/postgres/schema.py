@@ -122,7 +122,7 @@ def _numeric(printed: str, modifier: int) -> DataType:
 
 
 def _column(row: tuple[Any, ...]) -> Column:
-    name, not_null, has_default, identity, generated, made, type_name, builtin, type_kind, modifier, printed, labels = row
+    name, not_null, has_default, identity, generated, made, type_name, builtin, type_kind, modifier, printed, labels, nondeterministic = row
     return Column(
         name=name,
         type=data_type(
@@ -133,6 +133,7 @@ def _column(row: tuple[Any, ...]) -> Column:
         generated=bool(generated),
         always=identity == "a",
         made=made,
+        alike="upper and lower case" if type_name == "citext" else f"what the collation {nondeterministic} ignores" if nondeterministic else "",
     )
 
 

@@ -22,7 +22,8 @@ class TableName:
 class Column:
     """`default`: the database fills the column by itself when an insert leaves it out (default, auto-increment, identity).
     `generated`: computed by the database, never written. `always`: identity that takes values only with OVERRIDING SYSTEM VALUE.
-    `made`: the default is a new value for each row (identity, sequence, auto-increment, random UUID)."""
+    `made`: the default is a new value for each row (identity, sequence, auto-increment, random UUID).
+    `alike`: what the database takes for equal here although the texts differ, for a person; empty where equal values have equal text."""
 
     name: str
     type: DataType
@@ -31,6 +32,7 @@ class Column:
     generated: bool = False
     always: bool = False
     made: bool = False
+    alike: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

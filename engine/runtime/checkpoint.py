@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import structlog
 
-from engine.apply.applier import REFUSED, Applied, apply
+from engine.apply.applier import Applied, apply
 from engine.apply.order import by_foreign_keys
 from engine.errors import Transient
 from engine.ledger.intent import Intent
@@ -185,8 +185,9 @@ class Checkpoint:
                         intent.quarantined[lane.name, proposal.source_keys[i]] = None
         for i in np.flatnonzero(~wrote).tolist():
             key = proposal.source_keys[i]
-            if result[i] == REFUSED:
-                why = applied.refused[i]
+            why = applied.refused.get(i)
+            alike = why is not None and why.reason == "unique" and proposal.op[i] == INSERT and (lane.name, key) not in intent.tried and lane.alike
+            if why is not None and not alike:
                 quarantine(self.proposer, intent, lane, key, why.reason, str(why), position)
             elif result[i] == MANY_ROWS:
                 quarantine(self.proposer, intent, lane, key, "other", f"the key names several rows of {lane.target.name}", position)

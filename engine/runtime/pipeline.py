@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import time
+import unicodedata
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,14 +16,14 @@ from engine.ledger import keys as row_keys
 from engine.ledger.intent import Intent, Progress
 from engine.ledger.ledger import Ledger
 from engine.ledger.pending import gather
-from engine.model.batch import Batch, Transactions
+from engine.model.batch import INSERT, Batch, Transactions
 from engine.model.hashing import UNKNOWN, hash_column
 from engine.ports import Reader
 from engine.resolve.observe import Events, observe
 from engine.runtime.checkpoint import Checkpoint
 from engine.runtime.failpoints import reach
 from engine.runtime.intake import Arrivals, arrivals, cuts
-from engine.runtime.proposal import Agrees, Proposer, Tie, Touched, quarantine
+from engine.runtime.proposal import Agrees, Proposal, Proposer, Tie, Touched, quarantine
 from engine.runtime.topology import Lane, Topology, Tracked
 from engine.runtime.views import Views
 
@@ -317,7 +318,39 @@ class Pipeline:
             if rows.keys
             for lane in ([only] if only is not None else self.topology.lanes_from(rows.tracked.name))
         ]
+        if intent.tried:
+            proposals = [self._told_apart(proposal, intent, position) for proposal in proposals]
         self.checkpoint.carry_out(intent, proposals, system, position)
+
+
+    def _told_apart(self, proposal: Proposal, intent: Intent, position: str) -> Proposal:
+        """An insert that found a row which its log does not show: by the key's collation another key may name it. Those are set aside with that reason."""
+        lane = proposal.lane
+        again = [i for i in np.flatnonzero(proposal.op == INSERT).tolist() if intent.tried.get((lane.name, proposal.source_keys[i]))]
+        why = lane.alike
+        if not again or not why:
+            return proposal
+        wanted = row_keys.decode([proposal.target_keys[i] for i in again], lane.rule.key, self.proposer.long_key(intent))
+        found = self.readers[lane.target.system].fetch(lane.target.table, lane.rule.key, lane.rule.key, wanted).select(list(lane.rule.key))
+        there = {tuple(row.values()) for row in found.to_pylist()}
+        folded = {_folded(row) for row in there}
+        apart = []
+        for i, row in zip(again, wanted.to_pylist(), strict=True):
+            key = tuple(row.values())
+            if key not in there and _folded(key) in folded:
+                apart.append(i)
+                what = (
+                    f"{lane.target.name} has a row whose key it takes for equal to this one, but which is written otherwise ({why}): write them alike "
+                    "on both sides, or in the rule with lower(trim(...)) for example, or give the column a collation that tells them apart"
+                )
+                quarantine(self.proposer, intent, lane, proposal.source_keys[i], "key_equal_by_collation", what, position)
+        return proposal.take(np.setdiff1d(np.arange(len(proposal)), apart)) if apart else proposal
+
+
+def _folded(key: tuple[str, ...]) -> tuple[str, ...]:
+    """Roughly what collations make of a text: only used to find which of the rows that the database gave for many keys belongs to which."""
+    plain = (unicodedata.normalize("NFKD", part) for part in key)
+    return tuple("".join(c for c in part if not unicodedata.combining(c)).casefold().rstrip(" ") for part in plain)
 
 
 def _rising(batch: Batch, low: int, before: int) -> Batch:

@@ -122,6 +122,10 @@ class Proposer:
         """The rows of `touched` through one rule. Rows that cannot be judged now are asked again, rows the rule refuses go to quarantine."""
         return _Proposing(self, lane, touched, intent, position, tie, agrees).run()
 
+    def long_key(self, intent: Intent) -> Callable[[bytes], bytes]:
+        """The text of a long key, also of one that this very batch brought."""
+        return lambda digest: intent.long_keys.get(digest) or self.ledger.long_key(digest)
+
 
 @dataclass(slots=True)
 class _Proposing:
@@ -344,6 +348,7 @@ class _Proposing:
         if self.by.ledger.quarantine:
             for row in rows[~writes & ~waiting].tolist():
                 self._release(row)
+            self._way_back(keys)
         against = (decision.lost | decision.hold.any(axis=1)) & ~writes & ~waiting
         self.intent.count(lane.name, decided_against=int(against.sum()))
         self.intent.count(lane.name, equal=int((~writes & ~against & ~waiting).sum()))
@@ -385,6 +390,13 @@ class _Proposing:
         held = np.flatnonzero(decision.hold.any(axis=1))
         equal = self.agrees(self.lane, [self.touched.keys[i] for i in rows[held]], [keys[i] for i in held], decision.hold[held])  # type: ignore[misc]
         decision.hold[held] &= ~equal
+
+    def _way_back(self, keys: list[bytes]) -> None:
+        """What stood aside on the way back may have been settled by a change of this side, which nobody there hears of when both are equal now."""
+        if self.lane.link is not None and not self.touched.asked:
+            for key in keys:
+                if (self.lane.link, key) in self.by.ledger.quarantine:
+                    self.intent.asks.setdefault((self.lane.link, key), 0)
 
     def _lost(self, rows: Rows, keys: list[bytes], decision: Decision) -> None:
         lost = np.flatnonzero(decision.lost).tolist() if self.lane.returns else []
@@ -448,8 +460,7 @@ class _Proposing:
         return self.touched.attempt(row) + 1 if self.touched.asked else 0
 
     def _long_key(self, digest: bytes) -> bytes:
-        """Also of keys that this very batch brought."""
-        return self.intent.long_keys.get(digest) or self.by.ledger.long_key(digest)
+        return self.by.long_key(self.intent)(digest)
 
     def _quarantine(self, row: int, reason: str, what: str, waits: tuple[str, str] | None = None) -> None:
         quarantine(self.by, self.intent, self.lane, self.touched.keys[row], reason, what, self.position, waits)
@@ -476,7 +487,7 @@ def quarantine(
     before = by.ledger.quarantine.get((lane.name, key))
     intent.quarantined[lane.name, key] = {
         **({"waits": [waits[0], row_keys.one(waits[1].encode()).hex()]} if waits else {}),
-        "key": row_keys.display(key, lane.source.identity, lambda digest: intent.long_keys.get(digest) or by.ledger.long_key(digest)),
+        "key": row_keys.display(key, lane.source.identity, by.long_key(intent)),
         "reason": reason,
         "what": what,
         "since": before["since"] if before else by.now_us(),

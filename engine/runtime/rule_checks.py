@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from engine.mapping.rule import CompiledRule
@@ -11,6 +12,9 @@ from engine.ports import Problem
 from engine.settings import RuleSettings, SetCells, Settings
 from engine.settings.file import suggestion
 
+_ONE_TEXT = frozenset(Kind) - {Kind.TEXT, Kind.ENUM, Kind.SET, Kind.JSON, Kind.OPAQUE}
+"""Kinds whose values have one text each, without upper and lower case."""
+_ONE_CASE = re.compile(r"\b(lower|upper|lcase|ucase)\s*\(", re.IGNORECASE)
 _CLOCKS = (Kind.DATETIME, Kind.INSTANT)
 
 
@@ -39,6 +43,7 @@ def rule_problems(settings: RuleSettings, rule: CompiledRule, whole: Settings) -
     found += _policies(settings, rule, where, (source, target))
     found += _actions(settings, rule, where)
     found += _clock(settings, rule, where)
+    found += _alike_keys(settings, rule, where)
     if not unique_key(rule):
         key = ", ".join(rule.key)
         what = f"{rule.target.name} has no unique index over the key ({key})"
@@ -189,6 +194,19 @@ def _clock(settings: RuleSettings, rule: CompiledRule, where: str) -> Iterator[P
         kind = rule.source.column(settings.clock).type.name
         fix = "name a timestamp column, or leave clock out to use the commit time"
         yield _error(place, f"{settings.clock} is {kind}, no date with time", fix)
+
+
+def _alike_keys(settings: RuleSettings, rule: CompiledRule, where: str) -> Iterator[Problem]:
+    """Key columns whose database takes different texts for equal, where the source can give such texts."""
+    if _ONE_CASE.search(settings.statement):
+        return
+    for name in rule.key:
+        alike = rule.target.column(name).alike
+        texts = [c for c in rule.lineage[name] if rule.source.column(c).type.kind not in _ONE_TEXT]
+        if alike and texts:
+            what = f"{rule.target.name} takes keys for equal that differ in {alike} only; of such rows of {rule.source.name} all but one are set aside"
+            fix = "write the keys alike in the rule, with lower(trim(...)) for example, or give the column a collation that tells them apart"
+            yield Problem(severity="warning", where=f"{where}, key {name}", what=what, fix=fix)
 
 
 def _columns(names: Iterable[str]) -> str:

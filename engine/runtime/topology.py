@@ -153,6 +153,11 @@ class Lane:
         return (*_read(self).values(), self.target)
 
     @property
+    def alike(self) -> str:
+        """What the target takes for equal in keys that differ, see `Column`; empty where keys are equal by their text alone."""
+        return ", ".join(dict.fromkeys(found for c in self.rule.key if (found := self.target.table.column(c).alike)))
+
+    @property
     def direction(self) -> tuple[str, str]:
         return self.source.system, self.target.system
 

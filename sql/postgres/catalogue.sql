@@ -25,7 +25,8 @@ SELECT a.attname::text, a.attnotnull OR base.not_null, a.atthasdef OR base.has_d
          SELECT pg_catalog.pg_get_expr(d.adbin, d.adrelid) ~ '^(nextval|(\w+\.)?(gen_random_uuid|uuid_generate_v1|uuid_generate_v4|uuidv4|uuidv7))\('
          FROM pg_catalog.pg_attrdef AS d WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum AND a.attgenerated = ''), false),
        t.typname::text, tn.nspname = 'pg_catalog', t.typtype::text, base.typmod, pg_catalog.format_type(t.oid, base.typmod),
-       (SELECT array_agg(e.enumlabel::text ORDER BY e.enumsortorder) FROM pg_catalog.pg_enum AS e WHERE e.enumtypid = t.oid)
+       (SELECT array_agg(e.enumlabel::text ORDER BY e.enumsortorder) FROM pg_catalog.pg_enum AS e WHERE e.enumtypid = t.oid),
+       (SELECT l.collname::text FROM pg_catalog.pg_collation AS l WHERE l.oid = a.attcollation AND NOT l.collisdeterministic)
 FROM pg_catalog.pg_attribute AS a
 CROSS JOIN LATERAL (
   WITH RECURSIVE walk AS (
