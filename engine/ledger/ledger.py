@@ -6,6 +6,7 @@ An LMDB store in the state folder: crash-safe, and readable by other processes w
 """
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import secrets
@@ -121,6 +122,14 @@ class Ledger:
         """All row keys of a table, tombstones included."""
         with self._env.begin(db=self._db(f"rows {table}")) as txn, txn.cursor() as cursor:
             yield from cursor.iternext(keys=True, values=False)
+
+    def some_keys(self, table: str, after: bytes, count: int) -> list[bytes]:
+        """The next row keys of a table in the order of the store, tombstones included; `after` b"" begins."""
+        with self._reading(f"rows {table}") as cursor:
+            if cursor is None or not (cursor.set_range(after) if after else cursor.first()):
+                return []
+            found = [bytes(key) for key in itertools.islice(cursor.iternext(keys=True, values=False), count + 1)]
+        return [key for key in found if key != after][:count]
 
     def conflicts(self, limit: int = 1_000) -> list[dict[str, Any]]:
         """The newest decided conflicts, newest first."""

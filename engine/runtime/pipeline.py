@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from engine.errors import Terminal
 from engine.ledger import keys as row_keys
 from engine.ledger.intent import Intent, Progress
 from engine.ledger.ledger import Ledger
@@ -21,6 +20,7 @@ from engine.model.hashing import UNKNOWN, hash_column
 from engine.ports import Reader
 from engine.resolve.observe import Events, observe
 from engine.runtime.checkpoint import Checkpoint
+from engine.runtime.emptied import deletes, refuse, without_emptied
 from engine.runtime.failpoints import reach
 from engine.runtime.intake import Arrivals, arrivals, cuts
 from engine.runtime.proposal import Agrees, Proposal, Proposer, Tie, Touched, quarantine
@@ -28,6 +28,7 @@ from engine.runtime.topology import Lane, Topology, Tracked
 from engine.runtime.views import Views
 
 ASKED_AT_ONCE = 5_000
+TRUNCATED_AT_ONCE = 10_000
 TOGETHER_SECONDS = 0.03
 CLOCK_SET_BACK_US = 5_000_000
 ATTEMPTS = 14
@@ -55,18 +56,17 @@ class Pipeline:
     def process(self, batch: Batch) -> None:
         """A batch of a system's log through all rules that read it. Transactions that are done already (after a restart) are left out."""
         orders = batch.transactions.order
-        for truncate in batch.truncates:
-            if orders[truncate.txn] <= self._contained(str(truncate.table)):
-                continue
-            self.ledger.put_meta(f"truncated {truncate.table}", True)
-            raise Terminal(
-                "the table was emptied by TRUNCATE, which is not replicated",
-                where=str(truncate.table),
-                fix="delete the rows of the other side yourself or restore these, then `syncline resync` the rules that read the table",
-            )
         progress = self._progress(batch.system)
         low = int(np.searchsorted(orders, progress.done, side="right")) if progress.done >= 0 else 0
+        emptied: dict[int, set[str]] = {}
+        for truncate in batch.truncates:
+            table = str(truncate.table)
+            if orders[truncate.txn] > self._contained(table) and truncate.txn >= low:
+                refuse(self.topology, self.ledger, table)
+                emptied.setdefault(truncate.txn, set()).add(table)
         batch = _rising(batch, low, progress.us)
+        if emptied:
+            batch = without_emptied(batch, low)
         parts = [
             arrivals(batch, changes, self.topology.tracked[str(changes.table.name)], self.ledger).part(
                 int(np.searchsorted(orders, self._contained(str(changes.table.name)), side="right")), len(orders)
@@ -74,9 +74,11 @@ class Pipeline:
             for changes in batch.changes
             if len(changes)
         ]
-        for high in cuts(batch, parts):
+        for high in sorted({*cuts(batch, parts), *emptied}):
             if high <= low and high < len(orders):
                 continue
+            if low in emptied:
+                self._empty(batch, low, emptied[low])
             last = high == len(orders)
             # After a restart a batch may end before the place that is done already.
             done = progress.done if progress.done > batch.high.order else -1
@@ -89,6 +91,15 @@ class Pipeline:
             if high:
                 self._committed_us[batch.system] = int(batch.transactions.commit_us[high - 1])
             low = high
+
+    def _empty(self, batch: Batch, txn: int, tables: set[str]) -> None:
+        """The deletes that a TRUNCATE stands for, each lot as a checkpoint of its own that leaves the position where it is: after a crash the rest follows."""
+        for table in sorted(tables):
+            self.checkpoint.flight.land()
+            for part in deletes(batch, txn, self.topology.tracked[table], self.ledger, TRUNCATED_AT_ONCE):
+                intent = Intent()
+                self._answer([self._observe(part, batch.transactions, intent)], intent, batch.system, self._progress(batch.system).text)
+                self.checkpoint.flight.land()
 
     def _contained(self, table: str) -> int:
         """Up to where in the log the rows hold everything that were read when the table was begun anew; -1 otherwise."""
@@ -321,7 +332,6 @@ class Pipeline:
         if intent.tried:
             proposals = [self._told_apart(proposal, intent, position) for proposal in proposals]
         self.checkpoint.carry_out(intent, proposals, system, position)
-
 
     def _told_apart(self, proposal: Proposal, intent: Intent, position: str) -> Proposal:
         """An insert that found a row which its log does not show: by the key's collation another key may name it. Those are set aside with that reason."""

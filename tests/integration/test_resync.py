@@ -57,6 +57,33 @@ def test_truncate_stops_the_direction_and_resync_fills_the_table_again(pair: Pai
     assert pair.quarantine() == []
 
 
+@pytest.mark.parametrize(("side", "table"), [("crm", "account"), ("erp", "customer")])
+def test_a_truncate_that_the_rules_allow_deletes_the_rows_of_the_other_side_and_no_more(
+    postgres15: PostgresServer, mariadb: MariaDBServer, tmp_path: Path, side: str, table: str
+) -> None:
+    allowed = Pair(tmp_path, mariadb.database(), postgres15.database(), RULES.replace("baseline", 'on_truncate = "delete"\nbaseline'))
+    for here, name in ((allowed.crm, "account"), (allowed.erp, "customer")):
+        here.run(f"CREATE TABLE {name} (ref varchar(20) PRIMARY KEY, name varchar(80))")
+        here.run(f"CREATE TABLE note (id int PRIMARY KEY, ref varchar(20), FOREIGN KEY (ref) REFERENCES {name} (ref))")
+    allowed.crm.run("INSERT INTO account VALUES ('1', 'one'), ('2', 'two'), ('3', 'three')")
+    allowed.settle()
+    emptied, other = (allowed.crm, allowed.erp) if side == "crm" else (allowed.erp, allowed.crm)
+    other.run("INSERT INTO note VALUES (7, '2')")  # holds its row: what cannot be deleted is set aside, and nothing cascades
+    emptied.run("DROP TABLE note")
+    emptied.run(f"INSERT INTO {table} VALUES ('4', 'just before')")
+    emptied.run(f"TRUNCATE {table}")
+    emptied.run(f"INSERT INTO {table} VALUES ('1', 'again')")
+    allowed.settle()
+    assert other.run(f"SELECT ref, name FROM {'customer' if table == 'account' else 'account'} ORDER BY ref") == [("1", "again"), ("2", "two")]
+    assert [(q["key"]["ref"], q["code"]) for q in allowed.quarantine()] == [("2", "foreign_key")]
+    assert len(other.run("SELECT * FROM note")) == 1
+    other.run("DELETE FROM note")
+    allowed.settle()
+    assert allowed.quarantine() == []
+    allowed.agree()
+    allowed.close()
+
+
 def test_a_slot_that_was_dropped_is_made_again_by_resync(pair: Pair) -> None:
     pair.erp.run("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()")
     pair.erp.run("UPDATE customer SET name = 'in the gap' WHERE ref = '1'")

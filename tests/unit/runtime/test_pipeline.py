@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import Terminal, Transient
+from engine.runtime import pipeline
 from tests.unit.runtime import fakes
 
 
@@ -411,6 +412,40 @@ def test_a_truncate_stops_the_direction_until_a_resync_which_begins_anew(tmp_pat
     crm.truncate("account")
     with pytest.raises(Terminal, match="TRUNCATE"):
         world.step("crm")
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_truncate_that_the_rules_allow_deletes_row_by_row_and_goes_on_after_a_crash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restarted: bool
+) -> None:
+    monkeypatch.setattr(pipeline, "TRUNCATED_AT_ONCE", 2)
+    world = fakes.pair(tmp_path, erp={"on_truncate": "delete"}, crm={"on_truncate": "delete"})
+    crm, erp = world.databases["crm"], world.databases["erp"]
+    for key in "12345":
+        crm.put("account", id=key, a="x")
+    world.settle()
+    crm.put("account", id="1", a="before")
+    crm.truncate("account")
+    crm.put("account", id="2", a="after")
+    crm.put("account", id="6", a="new")
+    if restarted:
+        steps = iter([False, False, True])
+
+        def fault(step: str) -> None:
+            if step == "before commit" and next(steps, False):
+                raise fakes.Killed
+
+        erp.fault = fault
+        with pytest.raises(fakes.Killed):
+            world.step("crm")
+        assert 0 < len(erp.rows["customer"]) < 5
+        world.restart()
+    world.settle()
+    assert world.rows("crm", "account") == world.rows("erp", "customer") == [("2", "after", None), ("6", "new", None)]
+    erp.put("customer", id="1", a="made again")
+    world.settle()
+    assert world.rows("crm", "account") == world.rows("erp", "customer")
+    assert not world.ledger.quarantine
 
 
 def test_a_value_that_its_owner_restored_reaches_a_third_system_too(tmp_path: Path) -> None:
