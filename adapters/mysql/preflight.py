@@ -23,7 +23,6 @@ from engine.ports import Problem, Watched
 SHORT_LOG_SECONDS = 3 * 86400
 _OLDEST = {True: (10, 5, 0), False: (8, 0, 0)}
 _NO_TABLE, _DENIED = 1146, frozenset((1142, 1143, 1044, 1227))
-_FOLLOWED = frozenset(("CASCADE", "SET NULL", "SET DEFAULT"))
 _GRANT = re.compile(r"^GRANT (?P<rights>.+?) ON (?P<scope>\S+) TO ", re.IGNORECASE)
 
 
@@ -166,20 +165,6 @@ class _Examination:
             if not table.log_key:
                 what = "the table has no primary key and the log holds no whole old rows: updates and deletes cannot be followed"
                 self._error(str(table.name), what, f"ALTER TABLE {name} ADD PRIMARY KEY (...), or SET GLOBAL binlog_row_image = 'FULL'")
-            if self._mariadb or self._number < (9, 6, 0):
-                self._cascades(table, name)
-
-    def _cascades(self, table: Table, name: str) -> None:
-        """https://bugs.mysql.com/bug.php?id=32506: what InnoDB does to child rows by itself is not in the log."""
-        for foreign in table.foreign_keys:
-            for action, rule in (("DELETE", foreign.on_delete), ("UPDATE", foreign.on_update)):
-                if rule.upper() in _FOLLOWED:
-                    what = (
-                        f"ON {action} {rule.upper()} of the foreign key on {', '.join(foreign.columns)}: what the server does to these rows when a row of "
-                        f"{foreign.parent.table} changes is not in the binary log, so it does not arrive on the other side until reconcile finds it"
-                    )
-                    mend = f"let the application delete or change the rows of {table.name.table} itself, and ALTER TABLE {name} to ON {action} RESTRICT"
-                    self._warning(str(table.name), what, mend)
 
     def _server_takes_writes(self) -> None:
         if int(self._variable("read_only") or 0) and not self._granted("SUPER", "*") and not self._granted("READ_ONLY ADMIN", "*"):

@@ -13,7 +13,7 @@ from typing import Any
 
 import pymysql
 
-from adapters.mysql.connection import is_mariadb, wrap
+from adapters.mysql.connection import is_mariadb, version, wrap
 from adapters.mysql.statements import statement
 from engine.errors import Terminal
 from engine.model.schema import Column, ForeignKey, Table, TableName
@@ -29,6 +29,7 @@ BINARY_OPAQUE = GEOMETRY | {"vector"}
 """Opaque types whose values travel as `\\x` and hex."""
 
 _LONG = 4294967295
+_FOLLOWED = frozenset(("CASCADE", "SET NULL", "SET DEFAULT"))
 _LABEL = re.compile(r"'((?:[^'\\]|''|\\.)*)'", re.DOTALL)
 _ESCAPED = re.compile(r"''|\\(.)", re.DOTALL)
 _JSON_CHECK = re.compile(r"^json_valid\(`((?:[^`]|``)+)`\)$", re.IGNORECASE)
@@ -223,6 +224,7 @@ def _foreign_keys(connection: pymysql.Connection, system: str, schema: str, tabl
     found: dict[str, list[Row]] = {}
     for row in _rows(connection, statement("foreign_keys"), schema, table):
         found.setdefault(_text(row[0]), []).append(row)
+    unlogged = is_mariadb(connection) or version(connection) < (9, 6, 0)  # https://bugs.mysql.com/bug.php?id=32506
     for rows in found.values():
         _, _, parent_schema, parent, _, on_delete, on_update = rows[0]
         yield ForeignKey(
@@ -231,6 +233,7 @@ def _foreign_keys(connection: pymysql.Connection, system: str, schema: str, tabl
             parent_columns=tuple(_text(row[4]) for row in rows),
             on_delete=_text(on_delete),
             on_update=_text(on_update),
+            hidden=unlogged and not _FOLLOWED.isdisjoint((_text(on_delete).upper(), _text(on_update).upper())),
         )
 
 

@@ -123,6 +123,13 @@ class Ledger:
         with self._env.begin(db=self._db(f"rows {table}")) as txn, txn.cursor() as cursor:
             yield from cursor.iternext(keys=True, values=False)
 
+    def rows(self, table: str, count: int) -> Iterator[tuple[list[bytes], State]]:
+        """All rows of a table, tombstones included, `count` at a time."""
+        after = b""
+        while keys := self.some_keys(table, after, count):
+            after = keys[-1]
+            yield keys, self.known(table, keys)
+
     def some_keys(self, table: str, after: bytes, count: int) -> list[bytes]:
         """The next row keys of a table in the order of the store, tombstones included; `after` b"" begins."""
         with self._reading(f"rows {table}") as cursor:

@@ -37,11 +37,14 @@ class Column:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForeignKey:
+    """hidden: the log does not show what the database itself does to the rows when their parent is deleted or gets another key."""
+
     columns: tuple[str, ...]
     parent: TableName
     parent_columns: tuple[str, ...]
     on_delete: str = "NO ACTION"
     on_update: str = "NO ACTION"
+    hidden: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ from engine.mapping.lookups import Lookup, read_lookup
 from engine.mapping.rule import CompiledRule
 from engine.model.schema import Table, TableName
 from engine.ports import Adapter, Problem, Reader, Watched
-from engine.runtime.rule_checks import pair_problems, rule_problems, set_problems
+from engine.runtime.rule_checks import cascade_problems, pair_problems, rule_problems, set_problems
 from engine.runtime.topology import track
 from engine.settings import RuleSettings, Settings
 
@@ -134,7 +134,7 @@ class _Assembling:
                 compiled.append(ready)
             else:
                 self._keep_beside(rule)
-        self.problems += set_problems(compiled) + pair_problems(compiled, self.settings)
+        self.problems += set_problems(compiled) + pair_problems(compiled, self.settings) + cascade_problems(compiled, self.settings)
         refused = {problem.where for problem in self.problems if problem.severity == "error"}
         return Assembly(
             settings=self.settings,

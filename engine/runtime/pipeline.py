@@ -19,6 +19,7 @@ from engine.model.batch import INSERT, Batch, Transactions
 from engine.model.hashing import UNKNOWN, hash_column
 from engine.ports import Reader
 from engine.resolve.observe import Events, observe
+from engine.runtime.cascades import with_cascades
 from engine.runtime.checkpoint import Checkpoint
 from engine.runtime.emptied import deletes, refuse, without_emptied
 from engine.runtime.failpoints import reach
@@ -67,6 +68,8 @@ class Pipeline:
         batch = _rising(batch, low, progress.us)
         if emptied:
             batch = without_emptied(batch, low)
+        if any(tracked.hidden for tracked in self.topology.tracked.values()):
+            batch = with_cascades(batch, low, self.topology, self.ledger, self.readers)
         parts = [
             arrivals(batch, changes, self.topology.tracked[str(changes.table.name)], self.ledger).part(
                 int(np.searchsorted(orders, self._contained(str(changes.table.name)), side="right")), len(orders)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from engine.mapping.rule import CompiledRule
-from engine.model.schema import TableName
+from engine.model.schema import ForeignKey, Table, TableName
 from engine.model.types import Kind
 from engine.ports import Problem
+from engine.runtime.topology import hidden_keys, identity_of
 from engine.settings import RuleSettings, SetCells, Settings
 from engine.settings.file import suggestion
 
@@ -105,6 +106,37 @@ def _links(rules: Sequence[CompiledRule]) -> Iterator[Problem]:
             yield _error(where, what, f'give it link = "{rule.link}" in place of its key')
         if not named and rule.source.primary_key == ():
             yield _error(where, f"{rule.source.name} has no primary key by which its records can be linked", "add one")
+
+
+def cascade_problems(rules: Sequence[CompiledRule], whole: Settings) -> list[Problem]:
+    """Foreign keys by which a server changes rows without a word in its log, where the parent's log does not tell enough to follow them."""
+    tables = {side.name: side for rule in rules for side in (rule.source, rule.target)}
+    found: list[Problem] = []
+    for table in tables.values():
+        for foreign in hidden_keys(table, whole, rules):
+            why = _not_followed(foreign, tables, rules)
+            if why:
+                action = f"ON DELETE {foreign.on_delete} ON UPDATE {foreign.on_update}"
+                columns = ", ".join(foreign.columns)
+                what = f"what the server does to rows of {table.name} by {action} of the foreign key on {columns} is not in its log, and {why}"
+                fix = 'let the application change these rows itself and make the key RESTRICT, or write cascades = "ignore" to leave it to reconcile'
+                read = [rule for rule in rules if rule.source.name == table.name]
+                concerned = read or [rule for rule in rules if rule.target.name == table.name]
+                found += [Problem(severity="error" if read else "warning", where=f"rule {rule.name}", what=what, fix=fix) for rule in concerned]
+    return found
+
+
+def _not_followed(foreign: ForeignKey, tables: Mapping[TableName, Table], rules: Sequence[CompiledRule]) -> str:
+    """Why the effects of this foreign key cannot be followed; empty when they can."""
+    parent = tables.get(foreign.parent)
+    if parent is None:
+        return f"no rule reads or writes its parent {foreign.parent.table}"
+    if foreign.on_update.upper() not in {"RESTRICT", "NO ACTION"} and not set(foreign.parent_columns) <= set(parent.primary_key):
+        return f"changes of ({', '.join(foreign.parent_columns)}) in {parent.name.table}, which are not its primary key, do not show the old value"
+    identity = identity_of(parent, [r for r in rules if r.source.name == parent.name], [r for r in rules if r.target.name == parent.name])
+    if any(above.hidden for above in parent.foreign_keys) and not set(foreign.parent_columns) <= set(identity):
+        return f"{parent.name.table} is a child itself, whose lost rows are known by ({', '.join(identity)}) only"
+    return ""
 
 
 def pair_problems(rules: Sequence[CompiledRule], whole: Settings) -> list[Problem]:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from engine.mapping.rule import CompiledRule, crosswalk
 from engine.model.hashing import hash_column
-from engine.model.schema import Table, TableName
+from engine.model.schema import ForeignKey, Table, TableName
 from engine.model.types import DataType
 from engine.ports import Watched
 from engine.resolve.policies import Policy, policy
@@ -26,7 +26,8 @@ class Tracked:
     """A table as the ledger knows it.
 
     identity: the columns that name a row; rule keys where rules write the table. cells: the tracked columns besides. aliased: the log may name a
-    deleted row by other columns than the identity, so the ledger keeps both. clock: the column used as the clock instead of the commit time.
+    deleted row by other columns than the identity, so the ledger keeps both. hidden: foreign keys to tracked tables
+    by which the database changes rows unseen. clock: the column used as the clock instead of the commit time.
     peers: per cell the cells that feed the same target cells, see `observe`.
     """
 
@@ -38,6 +39,7 @@ class Tracked:
     peers: tuple[npt.NDArray[np.int64], ...] | None
     indexes: tuple[tuple[str, ...], ...] = ()
     """Columns by which joined rules find rows of it, where these are not the identity."""
+    hidden: tuple[ForeignKey, ...] = ()
 
     @property
     def name(self) -> str:
@@ -217,6 +219,7 @@ def track(settings: Settings, rules: Sequence[CompiledRule]) -> dict[str, Tracke
         joined = [(rule, table) for rule in rules for table in rule.joined if table.table.name == name]
         wanted = {c for rule in reading for c in rule.reads} | {c for _, found in joined for c in found.columns}
         wanted |= {c for rule in writing for c in (*rule.columns, *_marks(settings.rule(rule.name)))}
+        wanted |= _cascaded(name, tables, settings, rules)
         cells = tuple(c.name for c in table.columns if c.name in wanted - set(identity))
         clocks = [settings.rule(rule.name).clock for rule in reading]
         found[str(name)] = Tracked(
@@ -227,6 +230,7 @@ def track(settings: Settings, rules: Sequence[CompiledRule]) -> dict[str, Tracke
             captured=settings.systems[name.system].capture,
             peers=_peers(cells, [rule for rule in reading if not rule.joined]),
             indexes=_indexes(rules, name, identity),
+            hidden=tuple(foreign for foreign in hidden_keys(table, settings, rules) if foreign.parent in tables),
         )
     return found
 
@@ -239,6 +243,25 @@ def _indexes(rules: Sequence[CompiledRule], name: TableName, identity: tuple[str
             found += [joined.here] if tables[joined.alias] == name else []
             found += [joined.there] if tables[joined.via] == name else []
     return tuple(columns for columns in dict.fromkeys(found) if columns != identity)
+
+
+def hidden_keys(table: Table, settings: Settings, rules: Sequence[CompiledRule]) -> tuple[ForeignKey, ...]:
+    """The foreign keys of a table whose effects the log does not show and the rules of the table do not ignore."""
+    if not settings.systems[table.name.system].capture:
+        return ()
+    concerned = [rule for rule in rules if table.name in (rule.source.name, rule.target.name)]
+    ignored = concerned and all(settings.rule(rule.name).cascades == "ignore" for rule in concerned)
+    return () if ignored else tuple(foreign for foreign in table.foreign_keys if foreign.hidden)
+
+
+def _cascaded(name: TableName, tables: Mapping[TableName, Table], settings: Settings, rules: Sequence[CompiledRule]) -> set[str]:
+    """Columns by which children are found when their parent goes: of the children, and of the parents."""
+    found: set[str] = set()
+    for child in tables.values():
+        for foreign in hidden_keys(child, settings, rules):
+            if foreign.parent in tables:
+                found.update(foreign.columns if child.name == name else (), foreign.parent_columns if foreign.parent == name else ())
+    return found
 
 
 def _peers(cells: Sequence[str], reading: Sequence[CompiledRule]) -> tuple[npt.NDArray[np.int64], ...] | None:

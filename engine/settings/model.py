@@ -66,6 +66,7 @@ class RuleSettings(_Frozen):
     policies: dict[str, str] = {}
     on_delete: Action = "delete"
     on_exit: Action = "ignore"
+    cascades: Literal["follow", "ignore"] = "follow"
     on_truncate: Literal["stop", "delete"] = "stop"
     baseline: Literal["source", "target", "newest", "hold"] = "hold"
     clock: str | None = None
