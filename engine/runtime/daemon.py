@@ -242,7 +242,7 @@ def started(settings: Settings, stop: threading.Event, patience: float | None) -
         stack.callback(flight.close)
         ledger.wait_for = flight.wait_for
         readers = dict(assembly.readers)
-        proposer = Proposer(ledger, Evaluator(assembly.lookups), lambda: time.time_ns() // 1000, readers=readers)
+        proposer = Proposer(ledger, Evaluator(assembly.lookups), lambda: time.time_ns() // 1000, topology.ranks, readers=readers)
         wait = _waiter(stop, patience)
         checkpoint = Checkpoint(settings.name, ledger, topology, sinks, proposer, wait, flight)
         checkpoint.recover()

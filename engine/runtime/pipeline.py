@@ -17,6 +17,7 @@ from engine.ledger.ledger import Ledger
 from engine.ledger.pending import gather
 from engine.model.batch import INSERT, Batch, Transactions
 from engine.model.hashing import UNKNOWN, hash_column
+from engine.model.state import State
 from engine.ports import Reader
 from engine.resolve.observe import Events, observe
 from engine.runtime.cascades import with_cascades
@@ -24,6 +25,7 @@ from engine.runtime.checkpoint import Checkpoint
 from engine.runtime.emptied import deletes, refuse, without_emptied
 from engine.runtime.failpoints import reach
 from engine.runtime.intake import Arrivals, arrivals, cuts
+from engine.runtime.precedence import Before, wanted
 from engine.runtime.proposal import Agrees, Proposal, Proposer, Tie, Touched, quarantine
 from engine.runtime.topology import Lane, Topology, Tracked
 from engine.runtime.views import Views
@@ -151,6 +153,7 @@ class Pipeline:
                 if written is not None:
                     found.append((*written, mine))
             ours = gather(found, len(part.keys), len(tracked.cells))
+        before = state.copy() if any(wanted(lane.settings) for lane in self.topology.lanes_from(tracked.name)) else None
         seen = observe(state, events, ours, tracked.peers)
         intent.long_keys |= part.long_keys
         if part.moved is not None:
@@ -172,6 +175,7 @@ class Pipeline:
             before=seen.before[rows],
             exact=seen.exact[rows],
             again=np.bincount(row, minlength=count)[rows] > 1,
+            came=None if before is None else _came(before.take(rows), state, seen.exact[rows], seen.changed[rows]),
         )
         if tracked.indexes:
             self.views.note_joins(touched, intent)
@@ -360,6 +364,11 @@ class Pipeline:
         return proposal.take(np.setdiff1d(np.arange(len(proposal)), apart)) if apart else proposal
 
 
+def _came(before: State, state: State, exact: npt.NDArray[np.bool_], changed: npt.NDArray[np.bool_]) -> Before:
+    created = state.present & ~before.present & ~exact & (changed.any(axis=1) | (changed.shape[1] == 0))
+    return Before(created=created, deleted=before.present & ~state.present & ~exact, newest=before.newest())
+
+
 def _folded(key: tuple[str, ...]) -> tuple[str, ...]:
     """Roughly what collations make of a text: only used to find which of the rows that the database gave for many keys belongs to which."""
     plain = (unicodedata.normalize("NFKD", part) for part in key)
@@ -401,6 +410,7 @@ def _choose(touched: Touched, rows: npt.NDArray[np.intp]) -> Touched:
     return Touched(
         touched.tracked, [touched.keys[i] for i in rows], touched.state.take(rows), touched.images.take(pa.array(rows)), touched.missing[rows],
         touched.changed[rows], touched.before[rows], touched.exact[rows], asked=touched.asked, attempts=touched.attempts,
+        came=None if touched.came is None else touched.came.take(rows),
     )  # fmt: skip
 
 

@@ -24,7 +24,9 @@ from engine.model.types import DataType, Kind
 from engine.ports import Reader
 from engine.resolve.policies import REGISTRY, Policy
 from engine.resolve.resolver import NOTHING, Decision, Want, resolve
+from engine.runtime import precedence
 from engine.runtime.identity import Crosswalk
+from engine.runtime.precedence import Before
 from engine.runtime.topology import LIFE, Lane, Tracked
 from engine.settings.model import Action, SetCells
 
@@ -61,6 +63,8 @@ class Touched:
     asked: bool = False
     attempts: dict[bytes, int] | None = None
     found: Evaluated | None = None
+    came: Before | None = None
+    """Only where a rule has something to say of it."""
 
     def attempt(self, row: int) -> int:
         return 0 if self.attempts is None else self.attempts.get(self.keys[row], 0)
@@ -104,12 +108,13 @@ class Proposal:
 
 @dataclass(slots=True)
 class Proposer:
-    """ledger: read only. now_us: for records a person reads. readers: to find records that a link's `match` describes.
+    """ledger: read only. now_us: for records a person reads. ranks: of the systems, in stamps. readers: to find records that a link's `match` describes.
     bases: (rule, alias, keys of rows of that table) -> source keys of the rule, see `Views.bases`."""
 
     ledger: Ledger
     evaluator: Evaluator
     now_us: Callable[[], int]
+    ranks: Mapping[str, int] = field(default_factory=dict)
     bases: Callable[[str, str, Sequence[bytes]], list[bytes]] = lambda _rule, _alias, keys: list(keys)
     readers: Mapping[str, Reader] = field(default_factory=dict)
     crosswalk: Crosswalk = field(init=False)
@@ -141,6 +146,8 @@ class _Proposing:
 
     def run(self) -> Proposal:
         lane, touched = self.lane, self.touched
+        if touched.came is not None and precedence.wanted(lane.settings) and self.tie is None:
+            self._precede(touched.came)
         skip = self._unchanged()
         present = np.flatnonzero(touched.state.present & ~skip)
         gone = np.flatnonzero(~touched.state.present & ~skip & (touched.state.life >= 0))
@@ -154,6 +161,27 @@ class _Proposing:
         self.intent.count(lane.name, rows=int(skip.sum()) + len(present) + len(gone) + len(moved_keys))
         want, have = self._want(rows, keys, values, gone_rows, gone_keys)
         return self._decide(np.concatenate([rows, gone_rows]).astype(np.intp), keys + gone_keys, values, want, have)
+
+    def _precede(self, came: Before) -> None:
+        """What the rule says of updates against deletes and of inserts against inserts goes into the stamps, before anything is compared."""
+        lane, touched, ledger = self.lane, self.touched, self.by.ledger
+        rows = np.flatnonzero(came.created | came.deleted | touched.changed.any(axis=1))
+        keys = self._target_keys(rows)
+        known = np.array([key is not None for key in keys], dtype=np.bool_)
+        rows, named = rows[known], [key for key in keys if key is not None]
+        if len(rows) == 0:
+            return
+        have = ledger.actual(lane.target.name, named)
+        have = State(have.present, have.life, have.fence, have.hashes[:, lane.target_cell], have.stamps[:, lane.target_cell])
+        state = touched.state.take(rows)
+        rank = self.by.ranks[lane.source.system]
+        moved = np.flatnonzero(precedence.settle(lane.settings, state, touched.changed[rows], came.take(rows), have, rank))
+        if len(moved):
+            touched.state.put(rows[moved], state.take(moved))
+            packed = state.take(moved).pack()
+            _, stored = self.intent.rows[lane.source.name]
+            for row, value in zip(rows[moved].tolist(), packed, strict=True):
+                stored[row] = value
 
     # --- which rows
 

@@ -16,6 +16,7 @@ from engine.settings.file import suggestion
 _ONE_TEXT = frozenset(Kind) - {Kind.TEXT, Kind.ENUM, Kind.SET, Kind.JSON, Kind.OPAQUE}
 """Kinds whose values have one text each, without upper and lower case."""
 _ONE_CASE = re.compile(r"\b(lower|upper|lcase|ucase)\s*\(", re.IGNORECASE)
+_MIRRORED = {"newest": "newest", "source": "target", "target": "source"}
 _CLOCKS = (Kind.DATETIME, Kind.INSTANT)
 
 
@@ -142,6 +143,11 @@ def _not_followed(foreign: ForeignKey, tables: Mapping[TableName, Table], rules:
 def pair_problems(rules: Sequence[CompiledRule], whole: Settings) -> list[Problem]:
     """Two rules that lead opposite ways between the same tables decide a pair of columns alike, or both systems would write to each other."""
     found: list[Problem] = []
+    for rule in rules:
+        way_back = any(rule.source.name == back.target.name and rule.target.name == back.source.name for back in rules)
+        if whole.rule(rule.name).insert_insert != "newest" and not way_back:
+            fix = 'take insert_insert out; conflict = "source_wins" or "target_wins" decides over all cells of a rule without a way back'
+            found.append(_error(f"rule {rule.name}, insert_insert", "needs a rule for the way back", fix))
     for i, rule in enumerate(rules):
         for back in rules[:i]:
             if rule.source.name == back.target.name and rule.target.name == back.source.name:
@@ -160,6 +166,12 @@ def _decided_apart(rule: CompiledRule, back: CompiledRule, whole: Settings) -> I
             what = f"{column} is decided by {here} here, {sources[0]} by {there} in the rule {back.name}, its way back"
             fix = "give both rules the same policy or owner for the two columns"
             yield Problem(severity="warning", where=f"rule {rule.name}, column {column}", what=what, fix=fix)
+    if ours.update_delete != theirs.update_delete:
+        what = f'is "{ours.update_delete}" here and "{theirs.update_delete}" in the rule {back.name}, its way back: each side would undo the other'
+        yield _error(f"rule {rule.name}, update_delete", what, "give both rules the same")
+    if theirs.insert_insert != _MIRRORED[ours.insert_insert]:
+        what = f'is "{ours.insert_insert}" here and "{theirs.insert_insert}" in the rule {back.name}, its way back, so that no side wins'
+        yield _error(f"rule {rule.name}, insert_insert", what, f'write "{_MIRRORED[ours.insert_insert]}" in the rule {back.name}')
     if ours.baseline == theirs.baseline and ours.baseline in {"source", "target"}:
         what = f'baseline = "{ours.baseline}" stands in the rule {back.name}, its way back, too: each side would be overwritten by the other'
         yield _error(f"rule {rule.name}, baseline", what, 'write "source" in one of the two rules and "target" in the other')

@@ -120,6 +120,8 @@ class FileRule(_Table):
     policies: dict[str, str] = Field(default_factory=dict, examples=['policies = { phone = "non_empty" }'])
     on_delete: Literal["delete", "ignore"] | SetCells = Field(default="delete", examples=['on_delete = "delete"'])
     on_exit: Literal["delete", "ignore"] | SetCells = Field(default="ignore", examples=['on_exit = "ignore"'])
+    update_delete: Literal["newest", "delete", "update"] = Field(default="newest", examples=['update_delete = "newest"'])
+    insert_insert: Literal["newest", "source", "target"] = Field(default="newest", examples=['insert_insert = "newest"'])
     cascades: Literal["follow", "ignore"] = Field(default="follow", examples=['cascades = "follow"'])
     on_truncate: Literal["stop", "delete"] = Field(default="stop", examples=['on_truncate = "delete"'])
     baseline: Literal["source", "target", "newest", "hold"] = Field(default="hold", examples=['baseline = "hold"'])

@@ -66,6 +66,8 @@ class RuleSettings(_Frozen):
     policies: dict[str, str] = {}
     on_delete: Action = "delete"
     on_exit: Action = "ignore"
+    update_delete: Literal["newest", "delete", "update"] = "newest"
+    insert_insert: Literal["newest", "source", "target"] = "newest"
     cascades: Literal["follow", "ignore"] = "follow"
     on_truncate: Literal["stop", "delete"] = "stop"
     baseline: Literal["source", "target", "newest", "hold"] = "hold"

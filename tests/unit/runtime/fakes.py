@@ -306,7 +306,7 @@ class World:
         self.topology: Topology = build(self.settings, compiled, self.ledger.seed)
         self.flight = Flight()
         self.ledger.wait_for = self.flight.wait_for
-        proposer = Proposer(self.ledger, Evaluator({}), lambda: self.clock)
+        proposer = Proposer(self.ledger, Evaluator({}), lambda: self.clock, self.topology.ranks)
         sinks = {name: Sink(database) for name, database in self.databases.items()}
         self.checkpoint = Checkpoint("x", self.ledger, self.topology, sinks, proposer, self._wait, self.flight)
         self.checkpoint.recover()
