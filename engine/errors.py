@@ -21,6 +21,10 @@ class SynclineError(Exception):
         return f"{place}{self.what}{mend}"
 
 
+class Oversized(Exception):
+    """What was asked for holds more bytes than the caller wants at once: ask for less of it. A signal between parts of the engine, never for a person."""
+
+
 class ConfigError(SynclineError):
     """The configuration file is wrong; exit code 2. `problems` holds every problem of the file, not the first one."""
 

@@ -1,7 +1,7 @@
 """What an adapter fulfils. The docstrings are the contract: what may repeat, what is ordered, what is durable. `tests/conformance` checks them.
 
 Values cross these ports as canonical text (`engine.model.types`) in Arrow string arrays. Errors cross them as `Transient`, `Terminal` or `Poison`
-with a sentence for the operator; a driver's exception never does. Objects are used by one thread at a time unless said.
+with a sentence for the operator (and `Oversized` where said); a driver's exception never does. Objects are used by one thread at a time unless said.
 """
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ import pyarrow as pa
 from engine.model.batch import Batch, Chunk, Position
 from engine.model.schema import Table
 from engine.model.write import LinkRow, Marker, Outcome, Write
+
+FETCH_BYTES = 16 << 20
+"""So much of a table is fetched by key at once, as long as that is more than one key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,10 +77,12 @@ class Reader(Protocol):
                    null_in: Sequence[str] = ()) -> Chunk:  # fmt: skip
         """At most `limit` rows with key greater than `after`, in the database's own order of the key. Rows with a null in the key are left out.
         null_in: only rows with a null in one of these columns; then the key may be empty, which gives all of them at once, in no order.
+        Rows of one key are never torn apart: a chunk takes as many as there are, and otherwise ends early when its rows are large.
         Each chunk is read in one snapshot of its own; no locks are held afterwards."""
 
-    def fetch(self, table: Table, columns: Sequence[str], key: Sequence[str], keys: pa.Table) -> pa.Table:
-        """The rows whose `key` columns equal a row of `keys` (canonical text). Absent ones are left out. In no particular order."""
+    def fetch(self, table: Table, columns: Sequence[str], key: Sequence[str], keys: pa.Table, bytes_at_most: int | None = None) -> pa.Table:
+        """The rows whose `key` columns equal a row of `keys` (canonical text). Absent ones are left out. In no particular order.
+        Oversized, as soon as that is seen, when they hold more than about `bytes_at_most`."""
 
     def end(self) -> Position:
         """The end of the log now: everything committed before this call is at or before it."""

@@ -37,16 +37,18 @@ def refuses_local(error: BaseException) -> bool:
     return isinstance(error, pymysql.MySQLError) and bool(error.args) and error.args[0] in _REFUSED
 
 
-def load_local(connection: pymysql.Connection, sql: str, data: memoryview, columns: Mapping[str, Column]) -> int:
+def load_local(connection: pymysql.Connection, sql: str, data: memoryview, columns: Mapping[str, Column], packet: int) -> int:
     """Runs a LOAD DATA LOCAL statement over `data`; returns the number of rows loaded. columns: the target's column by its name in the table.
+    packet: the server's max_allowed_packet; it bounds the slices that are sent, not the rows.
     Poison, with rows counted from 0, when a value had to be bent to make it fit. Driver errors and OSError pass."""
     wire: Any = connection
     wire._execute_command(COMMAND.COM_QUERY, sql)
     request = wire._read_packet()
     if not request.is_load_local_packet():
         raise Terminal("the server did not ask for the rows of LOAD DATA LOCAL", where="mysql", fix="SET GLOBAL local_infile = 1")
-    for at in range(0, len(data), _SLICE):
-        wire.write_packet(bytes(data[at : at + _SLICE]))
+    size = min(_SLICE, packet // 2)
+    for at in range(0, len(data), size):
+        wire.write_packet(bytes(data[at : at + size]))
     wire.write_packet(b"")
     done = OKPacketWrapper(wire._read_packet())
     if done.warning_count:

@@ -13,12 +13,15 @@ import pymysql
 from adapters.mysql.connection import connect, is_mariadb, quote, version, wrap
 from adapters.mysql.gtid import order, position
 from adapters.mysql.literal import compared, literals, ordered, place
-from adapters.mysql.rows import Form, select
+from adapters.mysql.rows import Form, select, select_some
 from adapters.mysql.schema import BINARY_OPAQUE, Described, data_type, describe, read_table
-from engine.errors import SynclineError, Terminal
+from engine.errors import Oversized, SynclineError, Terminal
 from engine.model.batch import Chunk, Position
 from engine.model.schema import Table, TableName
 from engine.model.types import DataType, Kind
+
+CHUNK_BYTES = 32 << 20
+"""A chunk of larger rows ends early, so that its size in memory is bounded."""
 
 KEYS_PER_QUERY = 1000
 """Above that MariaDB turns an IN list into a join of its own and MySQL's range optimizer gives up its memory."""
@@ -50,27 +53,39 @@ class MySqlReader:
             if null_in:
                 begin.append("(" + " OR ".join(f"{quote(name)} IS NULL" for name in null_in) + ")")
             by = ", ".join(ordered(column) for column in keys)
+            tail, most = (f" ORDER BY {by} LIMIT {limit}", CHUNK_BYTES) if keys else ("", None)
             with _snapshot(connection) as fence:
-                rows = self._select(connection, table, wanted, begin, f" ORDER BY {by} LIMIT {limit}" if keys else "")
-                last = _key(rows, key) if keys and len(rows) == limit else None
-                if last is not None and not any(set(columns) <= set(key) for columns in table.unique):
-                    # rows of one key must not be cut apart: the next chunk would begin behind all of them
-                    whole = self._select(connection, table, wanted, [*begin, _beyond(keys, last, "<")], f" ORDER BY {by}")
-                    rows = whole if len(whole) else self._select(connection, table, wanted, [*begin, _equal(keys, last)], "")
+                rows, whole = self._select_some(connection, table, wanted, begin, tail, most)
+            last = _key(rows, key) if keys and (len(rows) == limit or not whole) else None
+        if last is not None and not any(set(columns) <= set(key) for columns in table.unique):
+            # Rows of one key must not be cut apart: the next chunk would begin behind all of them. A snapshot of its own, since the first read may
+            # have ended with the connection.
+            with self._session(str(table.name)) as connection, _snapshot(connection) as fence:
+                rows = self._select(connection, table, wanted, [*begin, _beyond(keys, last, "<")], f" ORDER BY {by}")
+                if len(rows):
                     last = _key(rows, key)
-            return Chunk(rows=rows.select(list(columns)), fence=fence, last=last)
+                else:
+                    rows = self._select(connection, table, wanted, [*begin, _equal(keys, last)], "")
+        return Chunk(rows=rows.select(list(columns)), fence=fence, last=last)
 
-    def fetch(self, table: Table, columns: Sequence[str], key: Sequence[str], keys: pa.Table) -> pa.Table:
+    def fetch(self, table: Table, columns: Sequence[str], key: Sequence[str], keys: pa.Table, bytes_at_most: int | None = None) -> pa.Table:
         with self._session(str(table.name)) as connection:
             described = self._columns(connection, table.name)
             compare = [_column(described, name, table.name) for name in key]
             wanted = pa.table([literals(column, keys.column(column.name)) for column in compare], names=list(key)).drop_null()
-            found = [
-                self._select(connection, table, columns, [_any_of(compare, wanted.slice(at, KEYS_PER_QUERY))], "")
-                for at in range(0, len(wanted), KEYS_PER_QUERY)
-            ]
-            empty = pa.table([pa.array([], type=pa.string())] * len(columns), names=list(columns))
-            return pa.concat_tables(found).combine_chunks() if found else empty
+            found: list[pa.Table] = []
+            whole = True
+            for at in range(0, len(wanted), KEYS_PER_QUERY):
+                left = None if bytes_at_most is None else bytes_at_most - sum(rows.nbytes for rows in found)
+                rows, whole = self._select_some(connection, table, columns, [_any_of(compare, wanted.slice(at, KEYS_PER_QUERY))], "", left)
+                whole = whole and (left is None or rows.nbytes <= left)
+                if not whole:
+                    break
+                found.append(rows)
+        if not whole:
+            raise Oversized
+        empty = pa.table([pa.array([], type=pa.string())] * len(columns), names=list(columns))
+        return pa.concat_tables(found).combine_chunks() if found else empty
 
     def end(self) -> Position:
         with self._session(f"system {self._system}") as connection:
@@ -117,13 +132,20 @@ class MySqlReader:
         return self._described[name]
 
     def _select(self, connection: pymysql.Connection, table: Table, columns: Sequence[str], where: Sequence[str], tail: str) -> pa.Table:
+        return self._select_some(connection, table, columns, where, tail, None)[0]
+
+    def _select_some(
+        self, connection: pymysql.Connection, table: Table, columns: Sequence[str], where: Sequence[str], tail: str, bytes_at_most: int | None
+    ) -> tuple[pa.Table, bool]:
+        """See `select_some`."""
         described = [_column(self._described[table.name], name, table.name) for name in columns]
         place = f"{quote(table.name.schema)}.{quote(table.name.table)}"
         condition = f" WHERE {' AND '.join(where)}" if where else ""
         listed = ", ".join(shown(column) for column in described)
-        rows = select(connection, f"SELECT {listed} FROM {place}{condition}{tail}", list(columns), [form(column) for column in described])
+        query = f"SELECT {listed} FROM {place}{condition}{tail}"
+        rows, whole = select_some(connection, query, list(columns), [form(column) for column in described], bytes_at_most)
         arrays = [_floats(rows.column(at), kind) for at, kind in enumerate(map(data_type, described))]
-        return pa.table(arrays, names=list(columns))
+        return pa.table(arrays, names=list(columns)), whole
 
 
 def log_end(connection: pymysql.Connection, system: str) -> Position:
@@ -192,7 +214,8 @@ def _snapshot(connection: pymysql.Connection) -> Iterator[int]:
         with contextlib.suppress(Exception):
             connection.query("ROLLBACK")
         raise
-    connection.query("COMMIT")
+    if connection.open:
+        connection.query("COMMIT")
 
 
 def _fence(connection: pymysql.Connection) -> int:

@@ -44,13 +44,21 @@ class Form(IntEnum):
 def select(connection: pymysql.Connection, sql: str, names: Sequence[str], forms: Sequence[Form] | None = None) -> pa.Table:
     """The rows of one query, a string column per result column. Errors of the driver and OSError pass through; after one that leaves the
     result half read the connection is closed. Terminal when a text is not UTF-8."""
+    return select_some(connection, sql, names, forms, None)[0]
+
+
+def select_some(
+    connection: pymysql.Connection, sql: str, names: Sequence[str], forms: Sequence[Form] | None, bytes_at_most: int | None
+) -> tuple[pa.Table, bool]:
+    """The same, but at most about `bytes_at_most` bytes of it (one row at least), and whether that is all. When it is not, the connection is closed:
+    nothing else keeps the server from sending the rest."""
     forms = forms or [Form.PLAIN] * len(names)
     connection.query(sql, unbuffered=True)
     result: Any = connection._result  # type: ignore[attr-defined]
     if not result.unbuffered_active or result.field_count != len(names):
         raise Terminal(f"the query gave {result.field_count} columns where {len(names)} were asked for", where="mysql")
     try:
-        chunks = _Reader(connection, forms).read()
+        chunks, whole = _Reader(connection, forms).read(bytes_at_most)
     except BaseException:
         result.unbuffered_active = False
         result.connection = None
@@ -58,11 +66,13 @@ def select(connection: pymysql.Connection, sql: str, names: Sequence[str], forms
         raise
     result.unbuffered_active = False
     result.connection = None
+    if not whole:
+        connection._force_close()  # type: ignore[attr-defined]
     columns = [pa.chunked_array([chunk[place] for chunk in chunks], type=pa.string()) for place in range(len(names))]
     for name, form, column in zip(names, forms, columns, strict=True):
         if form is Form.PLAIN:
             _check_utf8(name, column)
-    return pa.table(columns, names=list(names)).combine_chunks()
+    return pa.table(columns, names=list(names)).combine_chunks(), whole
 
 
 class _Reader:
@@ -77,9 +87,14 @@ class _Reader:
         self._rows = 0
         self._places = np.empty((1024, len(forms), 2), dtype=np.int64)
         self._chunks: list[list[pa.Array]] = []
+        self._size = 0
 
-    def read(self) -> list[list[pa.Array]]:
+    def read(self, bytes_at_most: int | None) -> tuple[list[list[pa.Array]], bool]:
+        """(arrays by block and column, whether these are all rows)."""
         while True:
+            if bytes_at_most is not None and self._chunks and self._size > bytes_at_most:
+                self._flush()
+                return self._chunks, False
             self._scanned, self._rows, state = _scan(self._buffer, self._scanned, self._filled, self._rows, self._places)
             if state == _MORE:
                 self._receive(self._filled - int(self._scanned) + 1)
@@ -90,7 +105,7 @@ class _Reader:
                 self._long_row()
             elif state == _END:
                 self._flush()
-                return self._chunks
+                return self._chunks, True
             else:
                 self._fail(state)
 
@@ -123,8 +138,12 @@ class _Reader:
     def _flush(self) -> None:
         """The rows found so far become arrays; the buffer may be reused."""
         if self._rows:
-            self._chunks.append([_array(self._buffer, self._places[: self._rows, place], form) for place, form in enumerate(self._forms)])
+            self._keep([_array(self._buffer, self._places[: self._rows, place], form) for place, form in enumerate(self._forms)])
             self._rows = 0
+
+    def _keep(self, arrays: list[pa.Array]) -> None:
+        self._chunks.append(arrays)
+        self._size += sum(array.nbytes for array in arrays)
 
     def _long_row(self) -> None:
         """A row of 16 MB or more comes in several packets; all but the last are of the greatest length."""
@@ -139,7 +158,7 @@ class _Reader:
         row = np.concatenate(parts)
         if not _fields(row, np.int64(0), np.int64(len(row)), self._places[0]):
             self._fail(_MALFORMED)
-        self._chunks.append([_array(row, self._places[:1, place], form) for place, form in enumerate(self._forms)])
+        self._keep([_array(row, self._places[:1, place], form) for place, form in enumerate(self._forms)])
 
     def _fail(self, state: int) -> None:
         if state == _ERROR:

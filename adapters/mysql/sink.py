@@ -351,6 +351,7 @@ class MySqlSink:
             name=f"syncline_stage_{len(self._stages)}",
             columns=tuple(write.table.column(name) for name in names),
             described=tuple(described[name] for name in names),
+            packet=_packet(connection),
         )
         _create(connection, stage, write)
         self._stages[self._place(write)] = stage
@@ -426,6 +427,10 @@ def prepare_session(connection: pymysql.Connection) -> None:
             isolation = "REPEATABLE READ"  # InnoDB refuses READ COMMITTED with a log of statements
     connection.query(f"SET SESSION TRANSACTION ISOLATION LEVEL {isolation}")
     connection.query(f"SET SESSION innodb_lock_wait_timeout = {LOCK_SECONDS}, max_error_count = 65535, group_concat_max_len = 1000000")
+
+
+def _packet(connection: pymysql.Connection) -> int:
+    return int(select(connection, "SELECT @@max_allowed_packet", ["bytes"]).column(0)[0].as_py())
 
 
 def _create(connection: pymysql.Connection, stage: Stage, write: Write) -> None:

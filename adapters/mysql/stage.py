@@ -22,21 +22,24 @@ from adapters.mysql.failure import number_of, text_of
 from adapters.mysql.fit import assignment, loaded
 from adapters.mysql.load import load_local, refuse_warnings, refused, refuses_local
 from adapters.mysql.schema import Described
-from engine.errors import Terminal
+from engine.errors import Poison, Terminal
 from engine.model.schema import Column
 from engine.model.write import Write
 
 WORD_BITS = 60
 _INSERT_BYTES = 1 << 20
+_ROOM = 4096
+"""Bytes of an INSERT that are not the row's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """A staging table for some columns of one target table."""
+    """A staging table for some columns of one target table. packet: the server's `max_allowed_packet`, bytes."""
 
     name: str
     columns: tuple[Column, ...]
     described: tuple[Described, ...]
+    packet: int
 
     @property
     def words(self) -> int:
@@ -72,7 +75,7 @@ class Stage:
         names = [column.name for column in self.columns] if into else [f"c{at}" for at in range(len(self.columns))]
         known = dict(zip(names, self.columns, strict=True))
         try:
-            count = load_local(connection, self._load(into, names), encode([*numbers, *values]), known)
+            count = load_local(connection, self._load(into, names), encode([*numbers, *values]), known, self.packet)
         except pymysql.MySQLError as error:
             if refuses_local(error):
                 return False
@@ -86,6 +89,11 @@ class Stage:
         sent = loaded(column.type, write.values.column(column.name))
         decided = write.decided[:, self.place(column.name)]
         return sent if column.name in write.key or decided.all() else pc.if_else(pa.array(decided), sent, None)
+
+    def _too_large(self, row: int) -> Poison:
+        """Sent all the same, the row would end the connection, again and again."""
+        what = f"as an INSERT the row is longer than the server takes (max_allowed_packet is {self.packet} bytes)"
+        return Poison(what, reason="too_long", rows=(row,), fix="SET GLOBAL local_infile = 1, which has no such bound, or raise max_allowed_packet")
 
     def _names(self) -> dict[str, Column]:
         return {f"c{at}": column for at, column in enumerate(self.columns)}
@@ -119,7 +127,9 @@ class Stage:
                 literal = pc.binary_join_element_wise(before, literal, after, "")
             parts.append(pc.fill_null(literal, "NULL"))
         rows = pc.binary_join_element_wise("(", pc.binary_join_element_wise(*parts, ","), ")", "")
-        for first, last in _blocks(rows):
+        for first, last in _blocks(rows, min(_INSERT_BYTES, self.packet // 2)):
+            if last == first + 1 and len(rows[first].as_buffer()) > self.packet - _ROOM:
+                raise self._too_large(first)
             try:
                 connection.query(f"INSERT INTO {quote(self.name)} VALUES {','.join(rows.slice(first, last - first).to_pylist())}")
             except pymysql.MySQLError as error:
@@ -141,12 +151,12 @@ def _literal(text: pa.StringArray) -> pa.StringArray:
     return pc.binary_join_element_wise("'", pc.replace_substring(escaped, "\0", "\\0"), "'", "")
 
 
-def _blocks(rows: pa.StringArray) -> Iterator[tuple[int, int]]:
-    """Ranges of rows of about a megabyte of SQL."""
+def _blocks(rows: pa.StringArray, size: int) -> Iterator[tuple[int, int]]:
+    """Ranges of rows of about `size` bytes of SQL."""
     ends = np.cumsum(pc.binary_length(rows).to_numpy(zero_copy_only=False))
     first = 0
     while first < len(rows):
         before = int(ends[first - 1]) if first else 0
-        last = max(first + 1, int(np.searchsorted(ends, before + _INSERT_BYTES)))
+        last = max(first + 1, int(np.searchsorted(ends, before + size)))
         yield first, last
         first = last

@@ -20,16 +20,15 @@ from adapters import copytext
 from adapters.postgres.connection import Connection, connect, lost, wrap
 from adapters.postgres.schema import addresses_one, key_type, quoted, quoted_table, read_table
 from adapters.postgres.statements import statement
-from engine.errors import Poison, SynclineError, Terminal
+from engine.errors import Oversized, Poison, SynclineError, Terminal
 from engine.model.batch import Chunk, Position
 from engine.model.schema import Table
 from engine.model.types import Kind
 
 T = TypeVar("T")
 
-CHUNK_BYTES = 64 << 20
+CHUNK_BYTES = 32 << 20
 """A chunk of larger rows ends early, so that its size in memory is bounded."""
-
 
 class PostgresReader:
     """The Reader port over one connection. A chunk may end before `limit` rows when it grows past `CHUNK_BYTES`, and may pass `limit` where
@@ -46,31 +45,37 @@ class PostgresReader:
     def read_chunk(self, table: Table, columns: Sequence[str], key: Sequence[str], after: tuple[str, ...] | None, limit: int,
                    null_in: Sequence[str] = ()) -> Chunk:  # fmt: skip
         wanted = list(dict.fromkeys((*columns, *key)))
-        query = _chunk_query(table, wanted, key, after, limit, null_in)
+        query = _Query(table, wanted, key, after, null_in)
 
         def read(connection: Connection) -> Chunk:
-            cursor = connection.execute(statement("begin_snapshot"))
-            cursor.nextset()
-            (fence,) = cursor.fetchone() or (-1,)
-            rows, whole = _copy_out(connection, query, wanted, CHUNK_BYTES if key else None)
-            connection.execute("COMMIT" if whole else "ROLLBACK")
-            more = not whole or rows.num_rows >= limit
-            last = tuple(rows.column(name)[-1].as_py() for name in key) if key and more and rows.num_rows else None
+            fence, rows, whole = _in_snapshot(connection, query.first(limit), wanted, CHUNK_BYTES if key else None)
+            more = key and rows.num_rows and (not whole or rows.num_rows >= limit)
+            last = _last(rows, key) if more else None
+            if last is not None and not whole and not addresses_one(table, key):
+                # rows of one key must not be cut apart: the next chunk would begin behind all of them
+                fence, rows, _ = _in_snapshot(connection, query.bounded("<", last), wanted)
+                if rows.num_rows:
+                    last = _last(rows, key)
+                else:
+                    fence, rows, _ = _in_snapshot(connection, query.bounded("=", last), wanted)
             return Chunk(rows=rows.select(list(columns)), fence=fence, last=last)
 
         return self._run(read, str(table.name))
 
-    def fetch(self, table: Table, columns: Sequence[str], key: Sequence[str], keys: pa.Table) -> pa.Table:
+    def fetch(self, table: Table, columns: Sequence[str], key: Sequence[str], keys: pa.Table, bytes_at_most: int | None = None) -> pa.Table:
         asked = _askable(keys, key)
         if asked[0].null_count == len(asked[0]):
             return pa.table({name: pa.array([], type=pa.string()) for name in columns})
 
         def read(connection: Connection) -> pa.Table:
             try:
-                return _copy_out(connection, _fetch_query(table, columns, key, asked, typed=True), columns)[0]
+                rows, whole = _copy_out(connection, _fetch_query(table, columns, key, asked, typed=True), columns, bytes_at_most)
             except psycopg.DataError:
                 # a key that cannot be one of this table: compare as text, slowly, so that the others are found
-                return _copy_out(connection, _fetch_query(table, columns, key, asked, typed=False), columns)[0]
+                rows, whole = _copy_out(connection, _fetch_query(table, columns, key, asked, typed=False), columns, bytes_at_most)
+            if not whole:
+                raise Oversized
+            return rows
 
         return self._run(read, str(table.name))
 
@@ -135,20 +140,41 @@ def _leave_transaction(connection: Connection) -> None:
         connection.close()
 
 
-def _chunk_query(table: Table, columns: Sequence[str], key: Sequence[str], after: tuple[str, ...] | None, limit: int, null_in: Sequence[str]) -> str:
-    names = ", ".join(f"t.{quoted(name)}" for name in key)
-    conditions = [f"t.{quoted(name)} IS NOT NULL" for name in key if table.column(name).nullable]
-    if after is not None:
-        values = ", ".join(f"{_literal(value)}::{key_type(table.column(name).type)}" for name, value in zip(key, after, strict=True))
-        conditions.append(f"({names}) > ({values})")
-    if null_in:
-        conditions.append("(" + " OR ".join(f"t.{quoted(name)} IS NULL" for name in null_in) + ")")
-    where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-    if not key:
-        return f"SELECT {_selected(table, columns)} FROM {quoted_table(table.name)} AS t{where}"
-    ties = "ONLY" if addresses_one(table, key) else "WITH TIES"
-    selected = _selected(table, columns)
-    return f"SELECT {selected} FROM {quoted_table(table.name)} AS t{where} ORDER BY {names} FETCH FIRST {limit:d} ROWS {ties}"
+class _Query:
+    """The SELECTs of a chunk that begins behind `after`."""
+
+    def __init__(self, table: Table, columns: Sequence[str], key: Sequence[str], after: tuple[str, ...] | None, null_in: Sequence[str]) -> None:
+        self._table, self._key = table, key
+        self._names = ", ".join(f"t.{quoted(name)}" for name in key)
+        self._select = f"SELECT {_selected(table, columns)} FROM {quoted_table(table.name)} AS t"
+        self._conditions = [f"t.{quoted(name)} IS NOT NULL" for name in key if table.column(name).nullable]
+        if after is not None:
+            self._conditions.append(self._compared(">", after))
+        if null_in:
+            self._conditions.append("(" + " OR ".join(f"t.{quoted(name)} IS NULL" for name in null_in) + ")")
+
+    def first(self, limit: int) -> str:
+        """So many rows in order of the key, and those that share the key of the last one; without a key all of them."""
+        if not self._key:
+            return self._select + self._where()
+        ties = "ONLY" if addresses_one(self._table, self._key) else "WITH TIES"
+        return f"{self._select}{self._where()} ORDER BY {self._names} FETCH FIRST {limit:d} ROWS {ties}"
+
+    def bounded(self, sign: str, bound: tuple[str, ...]) -> str:
+        """All rows with key < bound, or = bound, in order of the key."""
+        return f"{self._select}{self._where(self._compared(sign, bound))} ORDER BY {self._names}"
+
+    def _compared(self, sign: str, key: tuple[str, ...]) -> str:
+        values = ", ".join(f"{_literal(value)}::{key_type(self._table.column(name).type)}" for name, value in zip(self._key, key, strict=True))
+        return f"({self._names}) {sign} ({values})"
+
+    def _where(self, *more: str) -> str:
+        conditions = [*self._conditions, *more]
+        return f" WHERE {' AND '.join(conditions)}" if conditions else ""
+
+
+def _last(rows: pa.Table, key: Sequence[str]) -> tuple[str, ...]:
+    return tuple(rows.column(name)[-1].as_py() for name in key)
 
 
 def _fetch_query(table: Table, columns: Sequence[str], key: Sequence[str], keys: list[pa.Array], *, typed: bool) -> str:
@@ -197,6 +223,16 @@ def _array_text(values: pa.Array) -> str:
     escaped = pc.replace_substring(pc.replace_substring(values, "\\", "\\\\"), '"', '\\"')
     joined = pc.binary_join(pa.ListArray.from_arrays(pa.array([0, len(escaped)], pa.int32()), escaped), '","')
     return '{"' + joined[0].as_py() + '"}' if len(escaped) else "{}"
+
+
+def _in_snapshot(connection: Connection, query: str, columns: Sequence[str], bytes_at_most: int | None = None) -> tuple[int, pa.Table, bool]:
+    """Place of the log that the snapshot stands for, rows, whether they are all."""
+    cursor = connection.execute(statement("begin_snapshot"))
+    cursor.nextset()
+    (fence,) = cursor.fetchone() or (-1,)
+    rows, whole = _copy_out(connection, query, columns, bytes_at_most)
+    connection.execute("COMMIT" if whole else "ROLLBACK")
+    return fence, rows, whole
 
 
 class _Enough(Exception):

@@ -6,13 +6,14 @@ with growing pauses, about six seconds in all.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import pyarrow as pa
 
+from engine.errors import Oversized
 from engine.mapping.evaluator import Evaluator
 from engine.model.schema import TableName
-from engine.ports import Reader
+from engine.ports import FETCH_BYTES, Reader
 from engine.reconcile.aside import Aside, TargetKeys
 from engine.reconcile.judge import opposite, siblings
 from engine.reconcile.keytext import join_keys
@@ -46,6 +47,7 @@ class Confirmation:
         self._running = running
         self._pauses = pauses
         self._skip = skip
+        self._bytes: int | None = None
 
     def run(self) -> int:
         """The number of rows that were different at first and are not now. Raises what the readers raise."""
@@ -71,21 +73,25 @@ class Confirmation:
     def _look_again(self) -> None:
         quarantined, held = self._aside()
         for i in self._judged():
-            for keys in self._doubted(i):
-                self._look(i, keys, quarantined, held)
+            self._first.db.execute(f"CREATE OR REPLACE TEMP TABLE doubted AS SELECT row_number() OVER () AS n, k FROM u{i} "
+                                   f"WHERE class IN {_codes(DOUBTED)} AND k IS NOT NULL")
+            start, size = 0, _SLICE
+            while keys := self._doubted(start, size):
+                try:
+                    self._look(i, keys, quarantined, held)
+                except Oversized:
+                    size = len(keys) // 4 or 1
+                    continue
+                start += len(keys)
+                size = min(_SLICE, 2 * size)
 
-    def _doubted(self, i: int) -> Iterator[list[str]]:
-        """The keys that a second look may change, some at a time."""
-        db = self._first.db
-        db.execute(f"CREATE OR REPLACE TEMP TABLE doubted AS SELECT row_number() OVER () AS n, k FROM u{i} "
-                   f"WHERE class IN {_codes(DOUBTED)} AND k IS NOT NULL")
-        start = 0
-        while keys := db.execute(f"SELECT k FROM doubted WHERE n > {start} AND n <= {start + _SLICE}").fetchall():
-            yield [row[0] for row in keys]
-            start += _SLICE
+    def _doubted(self, start: int, size: int) -> list[str]:
+        """Some of the keys that a second look may change."""
+        return [key for (key,) in self._first.db.execute(f"SELECT k FROM doubted WHERE n > {start} AND n <= {start + size}").fetchall()]
 
     def _look(self, i: int, keys: list[str], quarantined: TargetKeys, held: TargetKeys) -> None:
-        """Judges these keys of rule `i` anew and replaces their units."""
+        """Judges these keys of rule `i` anew and replaces their units. Oversized when their rows are too large to be read at once."""
+        self._bytes = FETCH_BYTES if len(keys) > 1 else None
         space = Workspace(self._first.subjects, self._evaluator, self._seed, fetching(self._readers))
         try:
             for name, parts in self._read(i, keys).items():
@@ -146,7 +152,7 @@ class Confirmation:
         reader = self._readers[name.system]
         plan = self._plans[name]
         texts = [text for text in texts if not text.startswith(STAND_IN)]
-        return [fetch_keys(reader, plan, by, texts[start : start + _FETCH]) for start in range(0, len(texts), _FETCH)]
+        return [fetch_keys(reader, plan, by, texts[start : start + _FETCH], self._bytes) for start in range(0, len(texts), _FETCH)]
 
 
 def _copied_key(space: Workspace, i: int) -> tuple[str, ...]:

@@ -90,11 +90,8 @@ def read_all(reader: Reader, plan: Plan, limit: int) -> Iterator[pa.Table]:
     while True:
         place = after
         chunk = _patiently(lambda place=place: reader.read_chunk(plan.table, plan.columns, plan.identity, place, limit))  # type: ignore[misc]
-        rows = chunk.rows
-        if not plan.unique and chunk.last is not None:
-            rows = _whole_last_key(reader, plan, rows, chunk.last)
-        if rows.num_rows:
-            yield rows
+        if chunk.rows.num_rows:
+            yield chunk.rows
         if chunk.last is None:
             break
         after = chunk.last
@@ -105,27 +102,17 @@ def read_all(reader: Reader, plan: Plan, limit: int) -> Iterator[pa.Table]:
             yield rows
 
 
-def _whole_last_key(reader: Reader, plan: Plan, rows: pa.Table, last: tuple[str, ...]) -> pa.Table:
-    """The chunk with all rows of its last key: the next chunk starts behind that key and would leave some out."""
-    types = [plan.table.column(c).type for c in plan.identity]
-    keys = pa.table({c: pa.array([text], type=pa.string()) for c, text in zip(plan.identity, last, strict=True)})
-    ours = join_keys(types, [keys.column(c) for c in plan.identity])[0]
-    texts = join_keys(types, [rows.column(c) for c in plan.identity])
-    fetched = _patiently(lambda: reader.fetch(plan.table, plan.columns, plan.identity, keys))
-    return pa.concat_tables([rows.filter(pc.not_equal(texts, ours)), fetched.select(rows.column_names)])
-
-
-def fetch_keys(reader: Reader, plan: Plan, by: Sequence[str], texts: Sequence[str]) -> pa.Table:
-    """The rows whose columns `by` equal one of the joined keys."""
+def fetch_keys(reader: Reader, plan: Plan, by: Sequence[str], texts: Sequence[str], bytes_at_most: int | None) -> pa.Table:
+    """The rows whose columns `by` equal one of the joined keys. Oversized when they hold more than `bytes_at_most`."""
     keys = key_table(texts, by)
-    return _patiently(lambda: reader.fetch(plan.table, plan.columns, by, keys)).select(list(plan.columns))
+    return _patiently(lambda: reader.fetch(plan.table, plan.columns, by, keys, bytes_at_most)).select(list(plan.columns))
 
 
 def fetching(readers: Mapping[str, Reader]) -> Fetch:
     """Reads joined rows of any system."""
 
-    def fetch(table: Table, columns: Sequence[str], by: Sequence[str], keys: pa.Table) -> pa.Table:
-        return _patiently(lambda: readers[table.name.system].fetch(table, columns, by, keys))
+    def fetch(table: Table, columns: Sequence[str], by: Sequence[str], keys: pa.Table, bytes_at_most: int | None) -> pa.Table:
+        return _patiently(lambda: readers[table.name.system].fetch(table, columns, by, keys, bytes_at_most))
 
     return fetch
 

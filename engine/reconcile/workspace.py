@@ -15,11 +15,12 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from engine.errors import Terminal
+from engine.errors import Oversized, Terminal
 from engine.mapping.evaluator import Evaluated, Evaluator
 from engine.mapping.refetch import Fetch, constant_keys, gather
 from engine.model.hashing import Hashes, hash_column
 from engine.model.schema import TableName
+from engine.ports import FETCH_BYTES
 from engine.reconcile.judge import Judged, Subject, judged, opposite, siblings
 from engine.reconcile.keytext import join_keys, one_array
 
@@ -93,8 +94,15 @@ class Workspace:
 
     def _load_desired(self, i: int, identity: Sequence[str], rows: pa.Table) -> None:
         rule = self.subjects[i].rule
+        try:
+            joined = gather(rule, rows, self._fetch, FETCH_BYTES if rows.num_rows > 1 else None)
+        except Oversized:
+            half = rows.num_rows // 2
+            self._load_desired(i, identity, rows.slice(0, half))
+            self._load_desired(i, identity, rows.slice(half))
+            return
         sid = join_keys([rule.source.column(c).type for c in identity], [rows.column(c) for c in identity])
-        done = self._evaluator.evaluate_joined(rule, rows, gather(rule, rows, self._fetch)) if rule.joined else self._evaluator.evaluate(rule, rows)
+        done = self._evaluator.evaluate_joined(rule, rows, joined) if rule.joined else self._evaluator.evaluate(rule, rows)
         key = self._key(i, done.values)
         state = np.full(rows.num_rows, _FILTERED, dtype=np.uint8)
         why = np.full(rows.num_rows, None, dtype=object)

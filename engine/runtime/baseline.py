@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import structlog
 
-from engine.errors import Transient
+from engine.errors import Oversized, Transient
 from engine.ledger import keys as row_keys
 from engine.ledger.ledger import Ledger
 from engine.model.batch import Chunk
 from engine.model.hashing import UNKNOWN, hash_column
 from engine.observe.progress import progress
-from engine.ports import Reader
+from engine.ports import FETCH_BYTES, Reader
 from engine.runtime.failpoints import reach
 from engine.runtime.intake import clock_us, log_keys, unnamed
 from engine.runtime.pipeline import Pipeline
@@ -162,7 +162,12 @@ class Baseline:
         wanted = row_keys.decode(list(target_keys), lane.target.identity, self.ledger.long_key)
         columns = lane.target.watched.columns
         reader = self.readers[lane.target.system]
-        images = self._patiently(lane.target, lambda: reader.fetch(lane.target.table, columns, lane.target.identity, wanted)).select(list(columns))
+        most, half = FETCH_BYTES if len(source_keys) > 1 else None, len(source_keys) // 2
+        try:
+            images = self._patiently(lane.target, lambda: reader.fetch(lane.target.table, columns, lane.target.identity, wanted, most)).select(list(columns))
+        except Oversized:
+            first = self._agree(lane, source_keys[:half], target_keys[:half], differ[:half])
+            return np.concatenate([first, self._agree(lane, source_keys[half:], target_keys[half:], differ[half:])])
         found = self.pipeline.proposer.evaluator.evaluate(back.rule, images)
         keys = row_keys.encode([found.values.column(c).combine_chunks() for c in back.rule.key])
         place = {key: i for i, key in enumerate(keys)}

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from engine.errors import Oversized
 from engine.ledger import keys as row_keys
 from engine.ledger.intent import Intent, Progress
 from engine.ledger.ledger import Ledger
@@ -18,7 +19,7 @@ from engine.ledger.pending import gather
 from engine.model.batch import INSERT, Batch, Transactions
 from engine.model.hashing import UNKNOWN, hash_column
 from engine.model.state import State
-from engine.ports import Reader
+from engine.ports import FETCH_BYTES, Reader
 from engine.resolve.observe import Events, observe
 from engine.runtime.cascades import with_cascades
 from engine.runtime.checkpoint import Checkpoint
@@ -32,6 +33,8 @@ from engine.runtime.views import Views
 
 ASKED_AT_ONCE = 5_000
 TRUNCATED_AT_ONCE = 10_000
+LOTS_BEFORE_LARGER = 3
+"""Where rows are large, so many lots go well before a larger one is tried: what was read of one that is too large is read again."""
 TOGETHER_SECONDS = 0.03
 CLOCK_SET_BACK_US = 5_000_000
 ATTEMPTS = 14
@@ -53,6 +56,8 @@ class Pipeline:
     _reached: dict[str, Progress] = field(default_factory=dict)
     """How far each log is decided; the ledger follows when the batch has landed."""
     _committed_us: dict[str, int] = field(default_factory=dict)
+    _lots: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """By rule whose rows are large: how many keys are asked at once, and how often that went well."""
 
     # --- from a log
 
@@ -189,7 +194,7 @@ class Pipeline:
         return any(self._due.setdefault(key, now + TOGETHER_SECONDS) <= now for key in list(self.ledger.asks) if not self._out_of(key[0], stopped))
 
     def process_asks(self, stopped: Container[str] = ()) -> int:
-        """Asks again what waits and is due, at most `ASKED_AT_ONCE` keys of a rule. Returns how many keys were asked."""
+        """Asks again what waits and is due, at most `ASKED_AT_ONCE` keys of a rule and as many as hold `FETCH_BYTES`. Returns how many keys were asked."""
         self.checkpoint.flight.land()
         now, count = time.monotonic(), 0
         due: dict[str, dict[bytes, int]] = {}
@@ -198,13 +203,13 @@ class Pipeline:
                 due.setdefault(rule, {})[key] = attempts
         self._due = {key: at for key, at in self._due.items() if key in self.ledger.asks}
         for rule, keys in due.items():
-            some = dict(list(keys.items())[:ASKED_AT_ONCE])
-            count += len(some)
             lane = self.topology.lanes.get(rule)
             if lane is None:
-                self.ledger.take_over(Intent(asks={(rule, key): None for key in some}))
+                self.ledger.take_over(Intent(asks={(rule, key): None for key in keys}))
+                count += len(keys)
                 continue
-            self._ask(lane, some)
+            some = self._ask_some(lane, keys)
+            count += len(some)
             self.checkpoint.flight.land()
             for key in some:
                 attempts = self.ledger.asks.get((rule, key), 0)
@@ -232,7 +237,22 @@ class Pipeline:
             self.ledger.take_over(Intent(asks=dict.fromkeys(due, 0)))
         return len(due)
 
-    def _ask(self, lane: Lane, keys: dict[bytes, int]) -> None:
+    def _ask_some(self, lane: Lane, due: dict[bytes, int]) -> list[bytes]:
+        """Asks the first of these keys and returns them."""
+        lot, well = self._lots.get(lane.name, (ASKED_AT_ONCE, 0))
+        while True:
+            some = list(due)[:lot]
+            try:
+                self._ask(lane, {key: due[key] for key in some}, FETCH_BYTES if len(some) > 1 else None)
+            except Oversized:
+                lot, well = max(1, len(some) // 4), 0
+                continue
+            grown = min(2 * lot, ASKED_AT_ONCE) if well == LOTS_BEFORE_LARGER else lot
+            self._lots[lane.name] = grown, 0 if grown != lot else well + 1
+            return some
+
+    def _ask(self, lane: Lane, keys: dict[bytes, int], bytes_at_most: int | None) -> None:
+        """Asks these keys again. Nothing was done yet when it raises Oversized: the rows of a table are larger together than `bytes_at_most`."""
         intent = Intent(asks={(lane.name, key): None for key in keys})
         last = [key for key, attempts in keys.items() if attempts >= ATTEMPTS]
         if last and (self._behind(lane.source) or self._behind(lane.target)):
@@ -243,8 +263,8 @@ class Pipeline:
             what = f"{lane.source.name} or {lane.target.name} is not as its log says, after {ATTEMPTS} looks"
             quarantine(self.proposer, intent, lane, key, "unsettled", what, "")
             intent.count(lane.name, rows=1)
-        touched = self.fetch(lane.source, list(keys), intent, lane.name, keys)
-        touched = touched if lane.view is None else self.views.look(lane, touched, intent)
+        touched = self.fetch(lane.source, list(keys), intent, lane.name, keys, bytes_at_most)
+        touched = touched if lane.view is None else self.views.look(lane, touched, intent, bytes_at_most)
         self._answer([touched], intent, lane.source.system, self._position(lane), only=lane)
 
     def _behind(self, tracked: Tracked) -> bool:
@@ -261,11 +281,20 @@ class Pipeline:
         present = np.flatnonzero(touched.state.present)
         self._again_where_stale(touched, lane.name, intent, {})
         touched = touched if len(present) == len(touched.keys) else _choose(touched, present)
-        touched = touched if lane.view is None else self.views.look(lane, touched, intent)
+        if lane.view is not None:
+            try:
+                touched = self.views.look(lane, touched, intent, FETCH_BYTES if len(keys) > 1 else None)
+            except Oversized:
+                half = len(keys) // 2
+                self.ask_rows(lane, keys[:half], images.slice(0, half), tie, agrees, {})
+                self.checkpoint.flight.land()
+                self.ask_rows(lane, keys[half:], images.slice(half), tie, agrees, meta)
+                return
         self._answer([touched], intent, lane.source.system, self._position(lane), only=lane, tie=tie, agrees=agrees)
 
-    def fetch(self, tracked: Tracked, keys: list[bytes], intent: Intent, rule: str, attempts: dict[bytes, int]) -> Touched:
-        """Base rows of these keys. Those that the log says are there but are not, or the other way round, are asked again: the log owes an event."""
+    def fetch(self, tracked: Tracked, keys: list[bytes], intent: Intent, rule: str, attempts: dict[bytes, int], bytes_at_most: int | None = None) -> Touched:
+        """Base rows of these keys; Oversized when they hold more than `bytes_at_most`. Those that the log says are there but are not, or the other way round,
+        are asked again: the log owes an event."""
         state = self.ledger.seen(tracked.name, keys)
         columns = tracked.watched.columns
         named = [i for i, key in enumerate(keys) if state.present[i] and not key.startswith(row_keys.NO_KEY)]
@@ -273,7 +302,7 @@ class Pipeline:
         images = pa.table({c: pa.array([], pa.string()) for c in columns})
         if named:
             wanted = row_keys.decode([keys[i] for i in named], tracked.identity, self.ledger.long_key)
-            images = self.readers[tracked.system].fetch(tracked.table, columns, tracked.identity, wanted).select(list(columns))
+            images = self.readers[tracked.system].fetch(tracked.table, columns, tracked.identity, wanted, bytes_at_most).select(list(columns))
             if images.num_rows:
                 place = {key: i for i, key in enumerate(row_keys.encode([images.column(c).combine_chunks() for c in tracked.identity]))}
                 rows = np.array([place.get(key, -1) for key in keys], dtype=np.int64)

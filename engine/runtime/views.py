@@ -128,11 +128,12 @@ class Views:
 
     # --- what base rows are now
 
-    def look(self, lane: Lane, base: Touched, intent: Intent) -> Touched:
-        """The view's rows of these base rows, which were just read. Those that cannot be judged yet are asked again and left out."""
+    def look(self, lane: Lane, base: Touched, intent: Intent, bytes_at_most: int | None) -> Touched:
+        """The view's rows of these base rows, which were just read. Those that cannot be judged yet are asked again and left out. Oversized when the joined
+        rows of one table hold more than `bytes_at_most`."""
         view = lane.view
         assert view is not None
-        gathered = _Gathered(self, lane, base)
+        gathered = _Gathered(self, lane, base, bytes_at_most)
         ready = ~base.missing.any(axis=1)  # asked again already
         for i in np.flatnonzero(gathered.stale & ready).tolist():
             intent.asks[lane.name, base.keys[i]] = base.attempt(i) + 1
@@ -206,6 +207,7 @@ class _Gathered:
     views: Views
     lane: Lane
     base: Touched
+    bytes_at_most: int | None
     images: dict[str, pa.Table] = field(default_factory=dict)
     stale: npt.NDArray[np.bool_] = field(init=False)
     pairs: dict[str, tuple[Int64s, Int64s]] = field(default_factory=dict)
@@ -251,7 +253,7 @@ class _Gathered:
         if not wanted:
             return pa.table({c: pa.array([], pa.string()) for c in columns}), state, fresh
         named = row_keys.decode([keys[i] for i in wanted], tracked.identity, ledger.long_key)
-        images = self.views.readers[tracked.system].fetch(tracked.table, columns, tracked.identity, named).select(list(columns))
+        images = self.views.readers[tracked.system].fetch(tracked.table, columns, tracked.identity, named, self.bytes_at_most).select(list(columns))
         found = row_keys.encode([_one(images, c) for c in tracked.identity])
         place = {key: i for i, key in enumerate(keys)}
         rows = np.array([place.get(key or b"", -1) for key in found], dtype=np.int64)

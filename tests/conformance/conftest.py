@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import psycopg
 import pyarrow as pa
+import pymysql
 import pytest
 
 from adapters import registry
@@ -73,7 +75,8 @@ class Side:
             self.execute(f"SELECT pg_terminate_backend(pid, 5000) {of_ours}")
             return
         for (number,) in self.execute("SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()"):
-            self.execute(f"KILL {number}")
+            with contextlib.suppress(pymysql.err.OperationalError):  # it may have ended by itself
+                self.execute(f"KILL {number}")
 
     @staticmethod
     def marker(batch: int = 1, *, rule_set: str = "rules", source: str = "crm") -> Marker:

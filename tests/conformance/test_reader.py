@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from engine.errors import Terminal
+from engine.errors import Oversized, Terminal
 from engine.model.batch import Chunk
 from engine.model.schema import Table
 from engine.model.types import Kind
@@ -74,6 +74,22 @@ def test_an_unknown_table_names_near_ones(side: Any) -> None:
 
 
 # --- chunks ---
+
+
+@pytest.mark.parametrize("keys", ["one each", "two of each", "one for all", "equal but spelled otherwise"])
+def test_a_chunk_of_large_rows_ends_early_and_tears_no_key(side: Any, keys: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"adapters.{'postgres' if side.is_postgres else 'mysql'}.reader.CHUNK_BYTES", 3 << 20)
+    text, number = ("text", "numeric") if side.is_postgres else ("longtext", "varchar(9) COLLATE utf8mb4_general_ci")
+    table = side.table("large", f"id {number} NOT NULL, place int NOT NULL, v {text}" + ", PRIMARY KEY (id)" * (keys == "one each"))
+    for n in range(24):
+        spelled = f"1{n // 3}.{'0' * (1 + n % 3)}" if side.is_postgres else "aaA"[n % 3] + str(n // 3)
+        name = {"one each": n, "two of each": n // 2, "one for all": 1}.get(keys, spelled)
+        side.execute(f"INSERT INTO large VALUES ('{name}', {n}, repeat('x', 1000000))")
+    chunks = walk(side.reader(), table, ("place", "v"), ("id",), 1000)
+    assert sorted(int(place) for place, _ in rows(chunks)) == list(range(24))
+    if keys != "one for all":
+        assert len(chunks) > 3
+        assert max(chunk.rows.nbytes for chunk in chunks) < 12 << 20
 
 
 @pytest.mark.parametrize("limit", [1, 3, 10, 11, 1000])
@@ -159,6 +175,18 @@ def test_rows_are_fetched_by_key(side: Any) -> None:
     found = side.reader().fetch(table, ("v", "id"), ("id",), keys)
     assert sorted((row["id"], row["v"]) for row in found.to_pylist()) == [("10", "ten"), ("2", None), ("3", "")]
     assert found.column_names == ["v", "id"] and found.schema.field("v").type == pa.string()
+
+
+def test_a_fetch_of_more_than_the_caller_wants_at_once_is_told_and_the_next_one_works(side: Any) -> None:
+    table = side.table("large", f"id int NOT NULL PRIMARY KEY, v {'text' if side.is_postgres else 'longtext'}")
+    for n in range(16):
+        side.execute(f"INSERT INTO large VALUES ({n}, repeat('x', 1000000))")
+    reader = side.reader()
+    keys = pa.table({"id": [str(n) for n in range(16)]})
+    with pytest.raises(Oversized):
+        reader.fetch(table, ("id", "v"), ("id",), keys, 4 << 20)
+    assert reader.fetch(table, ("id",), ("id",), keys, 4 << 20).num_rows == 16
+    assert reader.fetch(table, ("v",), ("id",), keys).num_rows == 16
 
 
 def test_rows_are_fetched_by_several_columns(side: Any) -> None:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from adapters.mysql.reader import MySqlReader
 from engine.errors import ConfigError, SynclineError
 from engine.reconcile import Report, reconcile
 from engine.reconcile.compare import compare
@@ -354,6 +355,27 @@ def test_a_row_on_its_way_is_not_reported_while_the_daemon_runs(pair: Pair, asse
     assert found(report) == {("forth", "2", "missing", ())}
     assert report.resolved == 2
     assert adds_up(report, "forth", source=5, target=4)
+
+
+def test_a_second_look_at_large_rows_takes_lots_of_bounded_size(
+    pair: Pair, assembled: Callable[..., Assembly], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.reconcile.confirm.FETCH_BYTES", 300)
+    fill_accounts(pair, 60)
+    pair.sql("erp", "UPDATE customers SET credit = credit + 1 WHERE ref % 2 = 0", "DELETE FROM customers WHERE ref % 3 = 0")
+    assembly = assembled(FORTH)
+    read = []
+    fetch = MySqlReader.fetch
+
+    def watched(*words: Any) -> Any:
+        rows = fetch(*words)
+        read.append(rows)
+        return rows
+
+    monkeypatch.setattr(MySqlReader, "fetch", watched)
+    report = compare(subjects(assembly), assembly.readers, assembly.lookups)
+    assert counts(report, "forth") == {"value_drift": 20, "missing": 20} and adds_up(report, "forth", source=60, target=40)
+    assert sum(rows.num_rows for rows in read) >= 40 and all(rows.nbytes <= 300 or rows.num_rows == 1 for rows in read)
 
 
 def test_quarantined_and_held_keys_are_listed_and_make_no_difference(pair: Pair, assembled: Callable[..., Assembly]) -> None:

@@ -141,3 +141,28 @@ def test_long_rows_pass_in_bounded_memory(form: str, postgres18: servers.Postgre
         assert not pair.quarantine() and not pair.conflicts()
         pair.agree()
         assert memory.peak_mb < BOUND_MB + (0 if SOAK else 200)
+
+
+@pytest.mark.parametrize("local_infile", ["ON", "OFF"])
+def test_a_row_larger_than_a_packet_of_the_target_passes_by_load_data_and_is_set_aside_otherwise(
+    local_infile: str, postgres18: servers.PostgresServer, tmp_path: Path
+) -> None:
+    with (
+        servers.mariadb({"max_allowed_packet": 1 << 17, "local_infile": local_infile}) as small,
+        made(tmp_path, postgres18.database(), small.database()) as pair,
+    ):
+        pair.crm.run("INSERT INTO account VALUES (1, 'short', 'x'), (2, 'long', repeat('y', 3000000)), (3, 'short', 'z')")
+        pair.settle()
+        if local_infile == "ON":
+            assert not pair.quarantine()
+            pair.agree()
+            return
+        assert pair.erp.run("SELECT id FROM account ORDER BY id") == [(1,), (3,)]
+        (aside,) = pair.quarantine()
+        assert "max_allowed_packet" in aside["reason"]
+        pair.crm.run("UPDATE account SET note = repeat('w', 2000000) WHERE id = 1")
+        pair.crm.run("UPDATE account SET note = repeat('w', 2000) WHERE id = 2")
+        pair.crm.run("UPDATE account SET note = 'last' WHERE id = 3")
+        pair.settle()
+        assert [row["key"] for row in pair.quarantine()] == [{"id": "1"}], "the one that was shortened is done"
+        assert pair.erp.run("SELECT id, length(note) FROM account ORDER BY id") == [(1, 1), (2, 2000), (3, 4)]

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import SecretStr
 
-from engine.errors import Poison
+from engine.errors import Oversized, Poison
 from engine.ledger.ledger import Ledger
 from engine.mapping.compiler import compile_rule
 from engine.mapping.evaluator import Evaluator
@@ -170,10 +170,13 @@ class Database:
         chosen = [(k, row) for k, row in named if after is None or k > after][:limit]
         return Chunk(rows=_texts([row for _, row in chosen], columns), fence=len(self.log), last=chosen[-1][0] if key and len(chosen) == limit else None)
 
-    def fetch(self, table: Table, columns: Sequence[str], key: Sequence[str], keys: pa.Table) -> pa.Table:
+    def fetch(self, table: Table, columns: Sequence[str], key: Sequence[str], keys: pa.Table, bytes_at_most: int | None = None) -> pa.Table:
         self.fault("fetch")
         wanted = {tuple(row[c] for c in key) for row in keys.to_pylist()}
-        return _texts([row for row in self.rows[table.name.table].values() if tuple(row[c] for c in key) in wanted], columns)
+        found = _texts([row for row in self.rows[table.name.table].values() if tuple(row[c] for c in key) in wanted], columns)
+        if bytes_at_most is not None and found.nbytes > bytes_at_most:
+            raise Oversized
+        return found
 
     def end(self) -> Position:
         return Position(str(len(self.log)), len(self.log))

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -385,6 +386,32 @@ def test_a_database_that_is_away_during_the_first_read_is_waited_for(tmp_path: P
     crm.fault = fault
     world.first_read()
     assert world.rows("erp", "customer") == [("1", "x", None)]
+
+
+def test_base_rows_that_are_large_are_asked_in_lots_of_bounded_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.runtime.pipeline.FETCH_BYTES", 1000)
+    world = fakes.pair(tmp_path, one_way=True)
+    crm, erp = world.databases["crm"], world.databases["erp"]
+    erp.refuse = lambda _table, _row: "foreign_key"
+    for n in range(30):
+        crm.put("account", id=str(n), a="x" * (3000 if n == 7 else 100), b="y")
+    world.settle()
+    assert len(world.ledger.quarantine) == 30
+    erp.refuse = lambda _table, _row: ""
+    read: list[tuple[int, int]] = []
+    fetch = crm.fetch
+
+    def watched(*words: Any) -> Any:
+        found = fetch(*words)
+        read.append((found.num_rows, found.nbytes))
+        return found
+
+    monkeypatch.setattr(crm, "fetch", watched)
+    world.pipeline.ask_dependants(now=True)
+    world.settle()
+    assert world.rows("erp", "customer") == world.rows("crm", "account") and not world.ledger.quarantine
+    assert all(size <= 1000 or count == 1 for count, size in read)
+    assert max(count for count, _ in read) > 3, "and not one by one"
 
 
 def test_a_truncate_stops_the_direction_until_a_resync_which_begins_anew(tmp_path: Path) -> None:
