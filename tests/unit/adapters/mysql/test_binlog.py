@@ -15,10 +15,11 @@ import pyarrow as pa
 import pytest
 
 from adapters.mysql import gtid
-from adapters.mysql.binlog import decoder as decoder_module
+from adapters.mysql.binlog import buffer
 from adapters.mysql.binlog import event as e
-from adapters.mysql.binlog.decoder import Decoder, server_error
+from adapters.mysql.binlog.decoder import Decoder
 from adapters.mysql.binlog.layout import Wanted, marker
+from adapters.mysql.binlog.refusal import server_error
 from adapters.mysql.schema import Described, data_type
 from engine.errors import Terminal, Transient
 from engine.model.batch import DELETE, INSERT, UPDATE, Batch, Position
@@ -366,8 +367,8 @@ def test_table_numbers_that_keep_changing_take_no_more_room() -> None:
         for number in range(first, first + 2000):
             data += packets(query("BEGIN"), table_map(number, bytes([3, 15]), (80).to_bytes(2, "little")), XID)
         feed(decoder, data)
-    assert len(decoder._maps) < 1 << 21
-    assert len(decoder._known) <= 4096
+    assert len(decoder._tables.maps) < 1 << 21
+    assert len(decoder._tables.known) <= 4096
     assert told_by(feed(decoder, packets(query("BEGIN"), MAP, insert((1, "a")), XID))) == [("t", INSERT, ("1", "a"))]
 
 
@@ -467,7 +468,7 @@ def test_a_large_transaction_comes_in_parts_and_reading_resumes_behind_each(form
 
 
 def test_what_is_too_large_for_memory_is_read_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoder_module, "_IN_MEMORY", 8 << 20)
+    monkeypatch.setattr(buffer, "_IN_MEMORY", 8 << 20)
     described = (INT_AND_TEXT[0], Described(name="n", base="longtext", declared="longtext", charset="utf8mb4"))
     map_of_long = table_map(5, bytes([3, 252]), b"\4")
     texts = [chr(97 + k) * 1_000_000 for k in range(24)]
@@ -476,4 +477,4 @@ def test_what_is_too_large_for_memory_is_read_from_a_file(tmp_path: Path, monkey
     batches = feed(decoder, data, (1 << 20,))
     assert [row for _, _, row in told_by(batches)] == [(str(k), text) for k, text in enumerate(texts)]
     assert len(batches) == 8 and (tmp_path / "spill").is_dir() and not list((tmp_path / "spill").iterdir())
-    assert not decoder._files
+    assert not decoder._inbox.content.on_disk
