@@ -5,7 +5,7 @@ with a sentence for the operator (and `Oversized` where said); a driver's except
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -76,9 +76,13 @@ class Reader(Protocol):
     def read_chunk(self, table: Table, columns: Sequence[str], key: Sequence[str], after: tuple[str, ...] | None, limit: int,
                    null_in: Sequence[str] = ()) -> Chunk:  # fmt: skip
         """At most `limit` rows with key greater than `after`, in the database's own order of the key. Rows with a null in the key are left out.
-        null_in: only rows with a null in one of these columns; then the key may be empty, which gives all of them at once, in no order.
+        null_in: only rows with a null in one of these columns.
         Rows of one key are never torn apart: a chunk takes as many as there are, and otherwise ends early when its rows are large.
         Each chunk is read in one snapshot of its own; no locks are held afterwards."""
+
+    def read_unkeyed(self, table: Table, columns: Sequence[str], null_in: Sequence[str], limit: int) -> Iterator[Chunk]:
+        """The rows with a null in one of `null_in`, where there is no key to read them by: in one snapshot, in no order, at most `limit` rows at a time.
+        It lasts until the iterator ends or is closed, on a connection of its own; what breaks off has to be begun anew."""
 
     def fetch(self, table: Table, columns: Sequence[str], key: Sequence[str], keys: pa.Table, bytes_at_most: int | None = None) -> pa.Table:
         """The rows whose `key` columns equal a row of `keys` (canonical text). Absent ones are left out. In no particular order.

@@ -13,7 +13,7 @@ import pymysql
 from adapters.mysql.connection import connect, is_mariadb, quote, version, wrap
 from adapters.mysql.gtid import order, position
 from adapters.mysql.literal import compared, literals, ordered, place
-from adapters.mysql.rows import Form, select, select_some
+from adapters.mysql.rows import Form, Result, select, select_some
 from adapters.mysql.schema import BINARY_OPAQUE, Described, data_type, describe, read_table
 from engine.errors import Oversized, SynclineError, Terminal
 from engine.model.batch import Chunk, Position
@@ -23,6 +23,8 @@ from engine.model.types import DataType, Kind
 CHUNK_BYTES = 32 << 20
 """A chunk of larger rows ends early, so that its size in memory is bounded."""
 
+PATIENCE_SECONDS = 3600
+"""So long the server may wait for us to take rows of a result that is read bit by bit."""
 KEYS_PER_QUERY = 1000
 """Above that MariaDB turns an IN list into a join of its own and MySQL's range optimizer gives up its memory."""
 
@@ -51,12 +53,11 @@ class MySqlReader:
             not_null = [f"{quote(column.name)} IS NOT NULL" for column in keys if column.nullable]
             begin = [*not_null, *([_beyond(keys, after, ">")] if after is not None else [])]
             if null_in:
-                begin.append("(" + " OR ".join(f"{quote(name)} IS NULL" for name in null_in) + ")")
+                begin.append(_null_in(null_in))
             by = ", ".join(ordered(column) for column in keys)
-            tail, most = (f" ORDER BY {by} LIMIT {limit}", CHUNK_BYTES) if keys else ("", None)
             with _snapshot(connection) as fence:
-                rows, whole = self._select_some(connection, table, wanted, begin, tail, most)
-            last = _key(rows, key) if keys and (len(rows) == limit or not whole) else None
+                rows, whole = self._select_some(connection, table, wanted, begin, f" ORDER BY {by} LIMIT {limit}", CHUNK_BYTES)
+            last = _key(rows, key) if len(rows) == limit or not whole else None
         if last is not None and not any(set(columns) <= set(key) for columns in table.unique):
             # Rows of one key must not be cut apart: the next chunk would begin behind all of them. A snapshot of its own, since the first read may
             # have ended with the connection.
@@ -67,6 +68,23 @@ class MySqlReader:
                 else:
                     rows = self._select(connection, table, wanted, [*begin, _equal(keys, last)], "")
         return Chunk(rows=rows.select(list(columns)), fence=fence, last=last)
+
+    def read_unkeyed(self, table: Table, columns: Sequence[str], null_in: Sequence[str], limit: int) -> Iterator[Chunk]:
+        apart = MySqlReader(self._system, self._url)
+        try:
+            with apart._session(str(table.name)) as connection:
+                apart._columns(connection, table.name)
+                connection.query(f"SET SESSION net_write_timeout = {PATIENCE_SECONDS}")
+                described, query = apart._query(table, columns, [_null_in(null_in)], "")
+                with _snapshot(connection) as fence, Result(connection, query, columns, [form(column) for column in described]) as result:
+                    whole = False
+                    while not whole:
+                        rows, whole = result.read(CHUNK_BYTES)
+                        rows = _as_read(rows, described)
+                        for at in range(0, len(rows), limit):
+                            yield Chunk(rows=rows.slice(at, limit), fence=fence, last=None)
+        finally:
+            apart.close()
 
     def fetch(self, table: Table, columns: Sequence[str], key: Sequence[str], keys: pa.Table, bytes_at_most: int | None = None) -> pa.Table:
         with self._session(str(table.name)) as connection:
@@ -138,14 +156,15 @@ class MySqlReader:
         self, connection: pymysql.Connection, table: Table, columns: Sequence[str], where: Sequence[str], tail: str, bytes_at_most: int | None
     ) -> tuple[pa.Table, bool]:
         """See `select_some`."""
+        described, query = self._query(table, columns, where, tail)
+        rows, whole = select_some(connection, query, list(columns), [form(column) for column in described], bytes_at_most)
+        return _as_read(rows, described), whole
+
+    def _query(self, table: Table, columns: Sequence[str], where: Sequence[str], tail: str) -> tuple[list[Described], str]:
         described = [_column(self._described[table.name], name, table.name) for name in columns]
         place = f"{quote(table.name.schema)}.{quote(table.name.table)}"
         condition = f" WHERE {' AND '.join(where)}" if where else ""
-        listed = ", ".join(shown(column) for column in described)
-        query = f"SELECT {listed} FROM {place}{condition}{tail}"
-        rows, whole = select_some(connection, query, list(columns), [form(column) for column in described], bytes_at_most)
-        arrays = [_floats(rows.column(at), kind) for at, kind in enumerate(map(data_type, described))]
-        return pa.table(arrays, names=list(columns)), whole
+        return described, f"SELECT {', '.join(shown(column) for column in described)} FROM {place}{condition}{tail}"
 
 
 def log_end(connection: pymysql.Connection, system: str) -> Position:
@@ -194,6 +213,11 @@ def form(column: Described) -> Form:
         case Kind.INSTANT:
             return Form.INSTANT
     return Form.PLAIN
+
+
+def _as_read(rows: pa.Table, described: Sequence[Described]) -> pa.Table:
+    arrays = [_floats(rows.column(at), kind) for at, kind in enumerate(map(data_type, described))]
+    return pa.table(arrays, names=rows.column_names)
 
 
 def _floats(values: pa.ChunkedArray, kind: DataType) -> pa.ChunkedArray:
@@ -250,6 +274,10 @@ def _any_of(keys: Sequence[Described], wanted: pa.Table) -> str:
         return f"{names[0]} IN ({', '.join(wanted.column(0).to_pylist())})"
     each = zip(*(column.to_pylist() for column in wanted.columns), strict=True)
     return "(" + " OR ".join("(" + " AND ".join(f"{n} = {v}" for n, v in zip(names, row, strict=True)) + ")" for row in each) + ")"
+
+
+def _null_in(columns: Sequence[str]) -> str:
+    return "(" + " OR ".join(f"{quote(name)} IS NULL" for name in columns) + ")"
 
 
 def _place(column: Described, value: str) -> str:

@@ -52,27 +52,42 @@ def select_some(
 ) -> tuple[pa.Table, bool]:
     """The same, but at most about `bytes_at_most` bytes of it (one row at least), and whether that is all. When it is not, the connection is closed:
     nothing else keeps the server from sending the rest."""
-    forms = forms or [Form.PLAIN] * len(names)
-    connection.query(sql, unbuffered=True)
-    result: Any = connection._result  # type: ignore[attr-defined]
-    if not result.unbuffered_active or result.field_count != len(names):
-        raise Terminal(f"the query gave {result.field_count} columns where {len(names)} were asked for", where="mysql")
-    try:
-        chunks, whole = _Reader(connection, forms).read(bytes_at_most)
-    except BaseException:
-        result.unbuffered_active = False
-        result.connection = None
-        connection._force_close()  # type: ignore[attr-defined]
-        raise
-    result.unbuffered_active = False
-    result.connection = None
-    if not whole:
-        connection._force_close()  # type: ignore[attr-defined]
-    columns = [pa.chunked_array([chunk[place] for chunk in chunks], type=pa.string()) for place in range(len(names))]
-    for name, form, column in zip(names, forms, columns, strict=True):
-        if form is Form.PLAIN:
-            _check_utf8(name, column)
-    return pa.table(columns, names=list(names)).combine_chunks(), whole
+    with Result(connection, sql, names, forms) as result:
+        return result.read(bytes_at_most)
+
+
+class Result:
+    """The rows of one query, some at a time. The connection can do nothing else until it is closed; that also closes the connection where rows are left."""
+
+    def __init__(self, connection: pymysql.Connection, sql: str, names: Sequence[str], forms: Sequence[Form] | None = None) -> None:
+        self._names = list(names)
+        self._forms = forms or [Form.PLAIN] * len(names)
+        self._whole = False
+        connection.query(sql, unbuffered=True)
+        self._connection: Any = connection
+        self._result: Any = connection._result  # type: ignore[attr-defined]
+        if not self._result.unbuffered_active or self._result.field_count != len(names):
+            raise Terminal(f"the query gave {self._result.field_count} columns where {len(names)} were asked for", where="mysql")
+        self._reader = _Reader(connection, self._forms)
+
+    def __enter__(self) -> Result:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._result.unbuffered_active = False
+        self._result.connection = None
+        if not self._whole:
+            self._connection._force_close()
+
+    def read(self, bytes_at_most: int | None) -> tuple[pa.Table, bool]:
+        """At most about so many bytes of the rows that are left (one row at least), a string column per result column, and whether these are all."""
+        chunks, whole = self._reader.read(bytes_at_most)
+        self._whole = whole
+        columns = [pa.chunked_array([chunk[place] for chunk in chunks], type=pa.string()) for place in range(len(self._names))]
+        for name, form, column in zip(self._names, self._forms, columns, strict=True):
+            if form is Form.PLAIN:
+                _check_utf8(name, column)
+        return pa.table(columns, names=self._names).combine_chunks(), whole
 
 
 class _Reader:
@@ -90,7 +105,8 @@ class _Reader:
         self._size = 0
 
     def read(self, bytes_at_most: int | None) -> tuple[list[list[pa.Array]], bool]:
-        """(arrays by block and column, whether these are all rows)."""
+        """(arrays by block and column, whether these are all rows that are left)."""
+        self._chunks, self._size = [], 0
         while True:
             if bytes_at_most is not None and self._chunks and self._size > bytes_at_most:
                 self._flush()

@@ -7,7 +7,8 @@ Protocol: https://www.postgresql.org/docs/current/sql-copy.html; snapshots: http
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import psycopg
@@ -48,8 +49,8 @@ class PostgresReader:
         query = _Query(table, wanted, key, after, null_in)
 
         def read(connection: Connection) -> Chunk:
-            fence, rows, whole = _in_snapshot(connection, query.first(limit), wanted, CHUNK_BYTES if key else None)
-            more = key and rows.num_rows and (not whole or rows.num_rows >= limit)
+            fence, rows, whole = _in_snapshot(connection, query.first(limit), wanted, CHUNK_BYTES)
+            more = rows.num_rows and (not whole or rows.num_rows >= limit)
             last = _last(rows, key) if more else None
             if last is not None and not whole and not addresses_one(table, key):
                 # rows of one key must not be cut apart: the next chunk would begin behind all of them
@@ -61,6 +62,22 @@ class PostgresReader:
             return Chunk(rows=rows.select(list(columns)), fence=fence, last=last)
 
         return self._run(read, str(table.name))
+
+    def read_unkeyed(self, table: Table, columns: Sequence[str], null_in: Sequence[str], limit: int) -> Iterator[Chunk]:
+        where, query = str(table.name), _Query(table, columns, (), None, null_in).all()
+        connection = connect(self._url, system=self._name)
+        try:
+            fence = _begin_snapshot(connection)
+            with connection.cursor() as cursor, cursor.copy(f"COPY ({query}) TO STDOUT (FORMAT csv)") as copy:
+                whole = False
+                while not whole:
+                    rows, whole = _some(copy, columns, CHUNK_BYTES, limit)
+                    if rows.num_rows:
+                        yield Chunk(rows=rows, fence=fence, last=None)
+        except psycopg.Error as error:
+            raise wrap(error, where) from error
+        finally:
+            connection.close()
 
     def fetch(self, table: Table, columns: Sequence[str], key: Sequence[str], keys: pa.Table, bytes_at_most: int | None = None) -> pa.Table:
         asked = _askable(keys, key)
@@ -154,11 +171,13 @@ class _Query:
             self._conditions.append("(" + " OR ".join(f"t.{quoted(name)} IS NULL" for name in null_in) + ")")
 
     def first(self, limit: int) -> str:
-        """So many rows in order of the key, and those that share the key of the last one; without a key all of them."""
-        if not self._key:
-            return self._select + self._where()
+        """So many rows in order of the key, and those that share the key of the last one."""
         ties = "ONLY" if addresses_one(self._table, self._key) else "WITH TIES"
         return f"{self._select}{self._where()} ORDER BY {self._names} FETCH FIRST {limit:d} ROWS {ties}"
+
+    def all(self) -> str:
+        """All rows, in no order."""
+        return self._select + self._where()
 
     def bounded(self, sign: str, bound: tuple[str, ...]) -> str:
         """All rows with key < bound, or = bound, in order of the key."""
@@ -227,12 +246,17 @@ def _array_text(values: pa.Array) -> str:
 
 def _in_snapshot(connection: Connection, query: str, columns: Sequence[str], bytes_at_most: int | None = None) -> tuple[int, pa.Table, bool]:
     """Place of the log that the snapshot stands for, rows, whether they are all."""
-    cursor = connection.execute(statement("begin_snapshot"))
-    cursor.nextset()
-    (fence,) = cursor.fetchone() or (-1,)
+    fence = _begin_snapshot(connection)
     rows, whole = _copy_out(connection, query, columns, bytes_at_most)
     connection.execute("COMMIT" if whole else "ROLLBACK")
     return fence, rows, whole
+
+
+def _begin_snapshot(connection: Connection) -> int:
+    cursor = connection.execute(statement("begin_snapshot"))
+    cursor.nextset()
+    (fence,) = cursor.fetchone() or (-1,)
+    return int(fence)
 
 
 class _Enough(Exception):
@@ -240,20 +264,25 @@ class _Enough(Exception):
 
 
 def _copy_out(connection: Connection, query: str, columns: Sequence[str], bytes_at_most: int | None = None) -> tuple[pa.Table, bool]:
-    """The rows of a query as string columns, and whether they are all. The server sends a whole row per message, so stopping tears none."""
+    """The rows of a query as string columns, and whether they are all."""
+    rows, whole = pa.table({}), False
+    with contextlib.suppress(_Enough), connection.cursor() as cursor, cursor.copy(f"COPY ({query}) TO STDOUT (FORMAT csv)") as copy:
+        rows, whole = _some(copy, columns, bytes_at_most)
+        if not whole:
+            raise _Enough
+    return rows, whole
+
+
+def _some(copy: psycopg.Copy, columns: Sequence[str], bytes_at_most: int | None, limit: int | None = None) -> tuple[pa.Table, bool]:
+    """The next rows of a COPY, and whether it has ended. The server sends a whole row per message, so stopping tears none."""
     parts: list[bytes | bytearray | memoryview] = []
     size = 0
-    whole = True
-    try:
-        with connection.cursor() as cursor, cursor.copy(f"COPY ({query}) TO STDOUT (FORMAT csv)") as copy:
-            while data := copy.read():
-                parts.append(data)
-                size += len(data)
-                if bytes_at_most is not None and size > bytes_at_most:
-                    raise _Enough
-    except _Enough:
-        whole = False
-    return _parse(b"".join(parts), columns), whole
+    while data := copy.read():
+        parts.append(data)
+        size += len(data)
+        if (bytes_at_most is not None and size > bytes_at_most) or len(parts) == limit:
+            return _parse(b"".join(parts), columns), False
+    return _parse(b"".join(parts), columns), True
 
 
 def _parse(text: bytes, columns: Sequence[str]) -> pa.Table:

@@ -85,7 +85,8 @@ def _identity(table: Table, subjects: Sequence[Subject]) -> tuple[tuple[str, ...
 
 
 def read_all(reader: Reader, plan: Plan, limit: int) -> Iterator[pa.Table]:
-    """All rows, in chunks; those with a null in the identity at the end, at once. A lost connection is tried again from the last chunk on."""
+    """All rows, in chunks; those with a null in the identity at the end. A lost connection is tried again from the last chunk on; not so for the rows with a
+    null, which have no place to go on from: then the error goes through."""
     after: tuple[str, ...] | None = None
     while True:
         place = after
@@ -97,9 +98,7 @@ def read_all(reader: Reader, plan: Plan, limit: int) -> Iterator[pa.Table]:
         after = chunk.last
     nullable = [c for c in plan.identity if plan.table.column(c).nullable]
     if nullable:
-        rows = _patiently(lambda: reader.read_chunk(plan.table, plan.columns, (), None, limit, nullable)).rows
-        if rows.num_rows:
-            yield rows
+        yield from (chunk.rows for chunk in reader.read_unkeyed(plan.table, plan.columns, nullable, limit))
 
 
 def fetch_keys(reader: Reader, plan: Plan, by: Sequence[str], texts: Sequence[str], bytes_at_most: int | None) -> pa.Table:

@@ -6,12 +6,13 @@ chunk contains already are not played again. Then each rule asks about all rows 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import structlog
 
 from engine.errors import Oversized, Transient
@@ -97,9 +98,7 @@ class Baseline:
 
     def _read(self, tracked: Tracked, advance: Callable[[int], None]) -> bool:
         name = f"baseline {tracked.name}"
-        place: Place = self.ledger.meta(name)
-        while place != DONE:
-            chunk, place = self._chunk(tracked, place)
+        for chunk, place in self._chunks(tracked, self.ledger.meta(name)):
             if chunk.rows.num_rows:
                 self._store(tracked, chunk)
                 reach("baseline.chunk")
@@ -141,10 +140,9 @@ class Baseline:
     def _ask(self, lane: Lane, advance: Callable[[int], None], between: Callable[[], None]) -> bool:
         name, mark = f"asked {lane.name}", fingerprint(lane)
         before = self.ledger.meta(name)
-        place: Place = before[1] if before and before[0] == mark and before[1] != DONE else None
+        begin: Place = before[1] if before and before[0] == mark and before[1] != DONE else None
         tie = lane.settings.baseline
-        while place != DONE:
-            chunk, place = self._chunk(lane.source, place)
+        for chunk, place in self._chunks(lane.source, begin):
             self.pipeline.ask_rows(lane, _keys(lane.source, chunk, self.ledger), chunk.rows, tie, self._agree, {name: [mark, place]})
             reach("baseline.asked")
             advance(chunk.rows.num_rows)
@@ -182,8 +180,32 @@ class Baseline:
             nothing[:, c] = same & bool(counterparts)
         return nothing
 
+    def _chunks(self, tracked: Tracked, place: Place) -> Iterator[tuple[Chunk, Place]]:
+        """The rows from a place of the table on, each chunk with the place behind it."""
+        while place != DONE:
+            if isinstance(place, dict) and not tracked.table.primary_key:
+                yield from self._unkeyed(tracked)
+                return
+            chunk, place = self._chunk(tracked, place)
+            yield chunk, place
+
+    def _unkeyed(self, tracked: Tracked) -> Iterator[tuple[Chunk, Place]]:
+        """Rows with neither an identity nor a primary key. There is no place among them: what breaks off begins anew, which changes nothing."""
+        table, columns = tracked.table, tracked.watched.columns
+        nullable = [c for c in tracked.identity if table.column(c).nullable]
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                for chunk in self.readers[tracked.system].read_unkeyed(table, columns, nullable, self.chunk_rows):
+                    yield chunk, {"unnamed": None}
+            except Transient as error:
+                self.wait(tracked.system, attempt, error)
+                continue
+            yield Chunk(rows=pa.table({c: pa.array([], pa.string()) for c in columns}), fence=-1, last=None), DONE
+            return
+
     def _chunk(self, tracked: Tracked, place: Place) -> tuple[Chunk, Place]:
-        """The rows from a place of the table on, and the place behind them."""
         table, columns, reader = tracked.table, tracked.watched.columns, self.readers[tracked.system]
         nullable = [c for c in tracked.identity if table.column(c).nullable]
         unnamed_rows = isinstance(place, dict)

@@ -131,8 +131,29 @@ def test_rows_without_a_key_are_read_where_they_are_asked_for(side: Any) -> None
     first = reader.read_chunk(table, ("v", "k"), ("id",), None, 2, ("k", "l"))
     assert (rows([first]), first.last) == ([("b", None), ("c", "3")], ("3",))
     assert rows([reader.read_chunk(table, ("v",), ("id",), first.last, 2, ("k", "l"))]) == [("d",)]
-    at_once = reader.read_chunk(table, ("v",), (), None, 1, ("k",))
-    assert (sorted(rows([at_once])), at_once.last) == ([("b",), ("d",)], None)
+    chunks = list(reader.read_unkeyed(table, ("v",), ("k",), 1))
+    assert (sorted(rows(chunks)), [len(chunk.rows) for chunk in chunks]) == ([("b",), ("d",)], [1, 1])
+    assert not list(reader.read_unkeyed(table, ("v",), ("id",), 1))
+
+
+def test_rows_without_any_key_come_in_chunks_of_bounded_size_from_one_snapshot(side: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"adapters.{'postgres' if side.is_postgres else 'mysql'}.reader.CHUNK_BYTES", 3 << 20)
+    table = side.table("unkeyed", f"k int, place int, v {'text' if side.is_postgres else 'longtext'}")
+    for n in range(24):
+        side.execute(f"INSERT INTO unkeyed VALUES (NULL, {n}, repeat('x', 1000000))")
+    reader = side.reader()
+    chunks = reader.read_unkeyed(table, ("place", "v"), ("k",), 1000)
+    first = next(chunks)
+    side.execute("UPDATE unkeyed SET place = place + 100")
+    side.execute("INSERT INTO unkeyed VALUES (1, 1000, 'keyed'), (NULL, 1001, 'later')")
+    assert reader.read_chunk(table, ("place",), ("k",), None, 10).rows.num_rows == 1, "the reader can be used meanwhile"
+    all_of_them = [first, *chunks]
+    assert sorted(int(place) for place, _ in rows(all_of_them)) == list(range(24))
+    assert len(all_of_them) > 3 and max(chunk.rows.nbytes for chunk in all_of_them) < 12 << 20
+    given_up = reader.read_unkeyed(table, ("place", "v"), ("k",), 1000)
+    next(given_up)
+    given_up.close()  # type: ignore[attr-defined]
+    assert [chunk.rows.num_rows for chunk in reader.read_unkeyed(table, ("place",), ("k",), 20)] == [20, 5]
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 100])

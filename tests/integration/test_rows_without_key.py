@@ -1,8 +1,17 @@
 """Rows whose key is NULL are nobody's row yet: they are set aside with a name, also when they stand there at the first read, and go on once they get a key."""
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import pytest
 
+from adapters.mysql.reader import MySqlReader
+from adapters.postgres.reader import PostgresReader
+from engine.errors import Transient
+from engine.model.batch import Chunk
+from engine.reconcile.workspace import Workspace
+from engine.runtime.baseline import Baseline
 from tests.integration.test_scenarios import Made, both, made, same, stands_still  # noqa: F401
 
 ROWS = "SELECT ref, name FROM member"
@@ -40,3 +49,50 @@ def test_a_row_without_a_key_at_the_first_read_is_set_aside_until_it_gets_one(ma
     assert len(pair.erp.run(ROWS)) == 3
     pair.agree()
     stands_still(pair)
+
+
+def test_many_of_them_without_any_key_are_read_in_lots_and_anew_when_that_breaks_off(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    pair = made("SELECT 1", both(select="ref, name", key="ref", table="member"))
+    text = pair.config.read_text(encoding="utf-8")
+    pair.config.write_text(text.replace("[syncline]", "[syncline]\nchunk_rows = 100"), encoding="utf-8")
+    for side in (pair.crm, pair.erp):
+        side.run("CREATE TABLE member (ref varchar(20) UNIQUE, name varchar(40))")
+        if side.adapter == "postgres":
+            side.run("ALTER TABLE member REPLICA IDENTITY FULL")
+    pair.crm.run("INSERT INTO member VALUES ('a', 'with')" + "".join(f", (NULL, 'without {n}')" for n in range(450)))
+    stored: list[int] = []
+    monkeypatch.setattr(Baseline, "_store", _counting(Baseline._store, stored, 2))
+    compared: list[int] = []
+    monkeypatch.setattr(Workspace, "load", _counting(Workspace.load, compared, 3))
+    broken: list[int] = []
+    for reader in (PostgresReader, MySqlReader):
+        monkeypatch.setattr(reader, "read_unkeyed", _breaking_off(reader.read_unkeyed, broken))
+    pair.settle()
+    assert len(broken) == 2, "in both passes"
+    assert len(pair.quarantine()) == 450
+    report = pair.reconcile()
+    assert report.verdict == "equal"
+    assert report.rules["to_erp"].source_rows == 451 and report.rules["to_erp"].differences["unrepresentable"] == 450
+    for lots in (stored, compared):
+        assert sum(lots) >= 451 and max(lots) == 100
+
+
+def _breaking_off(read: Callable[..., Iterator[Chunk]], broken: list[int]) -> Callable[..., Iterator[Chunk]]:
+    """Twice, after the first chunk."""
+
+    def reading(*words: Any) -> Iterator[Chunk]:
+        for chunk in read(*words):
+            yield chunk
+            if len(broken) < 2:
+                broken.append(len(chunk.rows))
+                raise Transient("the connection was lost")
+
+    return reading
+
+
+def _counting(work: Callable[..., Any], counts: list[int], place: int) -> Callable[..., Any]:
+    def counted(*words: Any) -> Any:
+        counts.append(len(getattr(words[place], "rows", words[place])))
+        return work(*words)
+
+    return counted

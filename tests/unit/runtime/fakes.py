@@ -4,7 +4,7 @@ A database has tables of text cells, a log of whole transactions, triggers, and 
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -169,6 +169,12 @@ class Database:
                        and (not null_in or any(row[c] is None for c in null_in)))  # fmt: skip
         chosen = [(k, row) for k, row in named if after is None or k > after][:limit]
         return Chunk(rows=_texts([row for _, row in chosen], columns), fence=len(self.log), last=chosen[-1][0] if key and len(chosen) == limit else None)
+
+    def read_unkeyed(self, table: Table, columns: Sequence[str], null_in: Sequence[str], limit: int) -> Iterator[Chunk]:
+        self.fault("read_unkeyed")
+        found = [row for row in self.rows[table.name.table].values() if any(row[c] is None for c in null_in)]
+        for at in range(0, len(found), limit):
+            yield Chunk(rows=_texts(found[at : at + limit], columns), fence=len(self.log), last=None)
 
     def fetch(self, table: Table, columns: Sequence[str], key: Sequence[str], keys: pa.Table, bytes_at_most: int | None = None) -> pa.Table:
         self.fault("fetch")
