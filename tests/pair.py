@@ -19,6 +19,7 @@ from engine.observe.status import list_conflicts, list_quarantine, read_status
 from engine.reconcile import Report, reconcile
 from engine.runtime import daemon
 from engine.settings import Settings, load
+from tests import flavour
 
 PROGRAM = [str(Path(sys.executable).with_name("syncline"))]
 
@@ -64,7 +65,7 @@ class Side:
         """Where the log ends, heartbeats aside."""
         if self.adapter == "postgres":
             return self.run("SELECT count(*) FROM pg_stat_activity"), self.run("SELECT pg_current_wal_lsn()")
-        return self.run("SHOW MASTER STATUS")[0][:2]
+        return self.run(flavour.LOG_STATUS)[0][:2]
 
     def close(self) -> None:
         if self._connection is not None:

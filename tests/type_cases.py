@@ -15,7 +15,7 @@ from typing import Any
 EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
 
 
-def _exact_float(text: str) -> str:
+def _exact_float(text: str | float) -> str:  # the driver gives a double as one: MySQL's CAST rounds it
     return (float(text) + 0.0).hex()  # -0 and 0 are one number
 
 
@@ -54,7 +54,7 @@ FORMS = {
     "hex text": Form("{}", "CONCAT('\\\\x', LOWER(HEX({})))"),
     "number": Form("{}::text", "CAST({} + 0 AS CHAR)", lambda text: str(Decimal(text).normalize())),
     "bool": Form("{}::int::text", "CAST({} + 0 AS CHAR)"),
-    "float": Form("{}::float8::text", "CAST({} * 1e0 AS CHAR)", _exact_float),
+    "float": Form("{}::float8::text", "{} * 1e0", _exact_float),
     "time": Form("{}::text", "CAST({} AS CHAR)", lambda text: text.rstrip("0").rstrip(".") if "." in text else text),
     "moment": Form("to_char({}, 'YYYY-MM-DD HH24:MI:SS.US')", "DATE_FORMAT({}, '%Y-%m-%d %H:%i:%s.%f')"),
     "uuid": Form("lower({}::text)", "LOWER(CAST({} AS CHAR))"),
@@ -346,6 +346,21 @@ MARIADB_TO_MARIADB = tuple(case(kind, kind, *values, form=form) for kind, form, 
     ("geometry", "bytes", "ST_GeomFromText('POINT(1 2)', 4326)", "ST_GeomFromText('LINESTRING(0 0,1 1)')"),
     ("point", "bytes", "ST_GeomFromText('POINT(-1.5 2)')"),
 ))  # fmt: skip
+
+# What stands in for the cases with `json` where MySQL is in MariaDB's place: it keeps the numbers of a document in 64 bits and one value of each member.
+TO_MYSQL_JSON = (
+    case("json", "json", '\'{"b": 1, "a": [1.50, null, true], "é🎉": "\\u00e9\\ud83c\\udf89"}\'', "'null'", "'3'", '\'"s"\'', '\'"a\\u0000b"\'', form="json",
+         refused={"'[1, 12345678901234567890123]'": "range", "'[1e400]'": "range", '\'{"a": 1, "a": 2}\'': "type", '\'"\\ud800"\'': "type"}),
+    case("jsonb", "json", '\'{"bb": 1, "a": {"z": [], "y": {}}, "n": 0.10}\'', "'null'", "'[1e5, -0.0, 1E-7, 1e300, 18446744073709551615, 1e23]'", form="json",
+         refused={"'[1e500]'": "range", "'0.12345678901234567890123456789012345'": "range", "'18446744073709551617'": "range"}),
+)  # fmt: skip
+FROM_MYSQL_JSON = (
+    case("json", "jsonb", '\'{"bb": 1, "a": [1.50, null, true], "é🎉": "\\\\u00e9\\\\ud83c\\\\udf89"}\'', "'[1e5, -0.0, 1E-7, 1e300, 18446744073709551615]'", form="json",
+         refused={'\'"a\\\\u0000b"\'': "encoding"}),
+    case("json", "json", '\'{"a": 1, "b": [ 1e300 ]}\'', '\'"a\\\\u0000b"\'', "'3'", "JSON_OBJECT('d', CAST(1.50 AS DECIMAL(5,2)), 'b', repeat(x'01ff', 100))", form="json"),
+    case("json", "text", "'[1e15, 1e-7, 123456789012345678.5, 100000000000000.5, 0.1]'", "JSON_OBJECT('b', repeat(x'01ff', 100))", form="characters"),
+)  # fmt: skip
+MYSQL_JSON = (case("json", "json", '\'{"b": [ 1e300, 1.50 ], "a": 1}\'', '\'"a\\\\u0000b"\'', "'null'", form="json"),)
 
 ROUTES = {
     "PostgreSQL to MariaDB": POSTGRES_TO_MARIADB,

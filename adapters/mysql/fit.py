@@ -1,12 +1,16 @@
 """Values that MySQL would take but bend without a word: found before they are sent, and the few whose canonical text it reads otherwise.
 
 MariaDB cuts fractions of a second (https://mariadb.com/kb/en/microseconds-in-mariadb/), '0' becomes the year 2000, a FLOAT keeps 24 bits of what
-it is given, an ENUM takes a label in other letters, NULL becomes a timestamp or an automatic number.
+it is given, an ENUM takes a label in other letters, NULL becomes a timestamp or an automatic number. MySQL's own JSON keeps numbers in 64 bits and one
+value of each member (https://dev.mysql.com/doc/refman/8.4/en/json.html); MariaDB's is text.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Sequence
+from decimal import Decimal
 
 import numpy as np
 import numpy.typing as npt
@@ -95,6 +99,8 @@ def _unfit(kind: DataType, described: Described, array: pa.StringArray) -> tuple
             return pc.greater(pc.binary_length(array), kind.length), "too_long", "is shorter than the value"
         case Kind.INT if kind.name == "year":
             return pc.invert(pc.match_substring_regex(array, r"^(0|19(0[1-9]|[1-9][0-9])|20[0-9][0-9]|21([0-4][0-9]|5[0-5]))$")), "range", "is no YEAR"
+        case Kind.JSON if described.base == "json":
+            return _bent_json(array)
         case Kind.INT:
             # the server would round a fraction without a word
             return pc.invert(pc.match_substring_regex(array, FORMS[Kind.INT])), "type", "takes whole numbers"
@@ -110,6 +116,50 @@ def _other_than(array: pa.StringArray, allowed: Sequence[str]) -> pa.BooleanArra
 def _in_order(text: str, labels: Sequence[str]) -> list[str]:
     given = set(text.split(",")) if text else set()
     return [label for label in labels if label in given]
+
+
+class _Bent(ValueError):
+    """reason and sentence of `refuse_unfit`."""
+
+
+def _bent_json(array: pa.StringArray) -> tuple[pa.BooleanArray | None, str, str]:
+    """The documents that MySQL's binary JSON would refuse or change, as far as they are at fault alike."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for text in pc.unique(array).drop_null().to_pylist():
+        try:
+            document = json.loads(text, parse_float=_number, parse_int=_number, parse_constant=_constant, object_pairs_hook=_members)
+            if "\\u" in text:
+                json.dumps(document, ensure_ascii=False).encode()  # an error for half of a surrogate pair
+        except _Bent as bent:
+            found.setdefault(bent.args, []).append(text)
+        except (ValueError, RecursionError):
+            found.setdefault(("type", "takes JSON only"), []).append(text)
+    if not found:
+        return None, "", ""
+    (reason, what), texts = next(iter(found.items()))
+    return pc.is_in(array, pa.array(texts, pa.string())), reason, what
+
+
+def _number(text: str) -> None:
+    """MySQL makes a 64-bit integer or a double of it."""
+    if len(text) < 400:  # a double has no more digits
+        if text.lstrip("-").isdecimal() and -(1 << 63) <= int(text) < 1 << 64:
+            return
+        with contextlib.suppress(ArithmeticError):  # an exponent of twenty digits
+            if Decimal(text) == Decimal(repr(float(text))):
+                return
+    raise _Bent("range", "holds the numbers of its JSON in 64 bits, and one would lose digits")
+
+
+def _constant(text: str) -> None:
+    raise ValueError(text)
+
+
+def _members(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    named = dict(pairs)
+    if len(named) < len(pairs):
+        raise _Bent("type", "keeps one value of each member of a JSON object, and one is named twice")
+    return named
 
 
 def _inexact(array: pa.StringArray) -> pa.BooleanArray:

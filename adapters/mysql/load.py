@@ -79,8 +79,8 @@ def refused(said: Sequence[tuple[int, str]], columns: Mapping[str, Column], firs
         return Poison(what, reason=reason, rows=rows, where=where, fix=fix)
     if number == _TOO_LONG and column is not None and column.type.kind not in (Kind.TEXT, Kind.JSON, Kind.BYTES):
         number = _OUT_OF_RANGE  # a BIT
-    if number == _WRONG and column is not None and column.type.kind is Kind.INSTANT:
-        number = _OUT_OF_RANGE  # its form has been looked at before: a time that TIMESTAMP does not reach
+    if number == _WRONG and column is not None and column.type.kind in (Kind.INSTANT, Kind.TIME):
+        number = _OUT_OF_RANGE  # its form has been looked at before: a time that the type does not reach
     meant = named(number, message, "")
     return Poison(meant.what, reason=meant.reason if isinstance(meant, Poison) else "other", rows=rows, where=where, fix=meant.fix)
 

@@ -29,7 +29,7 @@ from adapters.mysql.statements import statement
 from adapters.mysql.work import Uneven, Work
 from engine.errors import Poison, Terminal, Transient
 from engine.model.batch import INSERT
-from engine.model.schema import Table, TableName
+from engine.model.schema import Column, Table, TableName
 from engine.model.write import MANY_ROWS, NO_ROW, ROW_EXISTS, WROTE, LinkRow, Marker, Outcome, Write
 
 _Ints = npt.NDArray[np.int64]
@@ -276,6 +276,8 @@ class MySqlSink:
         if not self._local or not (write.op == INSERT).all() or not write.decided.all():
             return False
         table = write.table.name
+        if any(_must_be_given(column) and column.name not in write.values.column_names for column in write.table.columns):
+            return False  # MySQL's LOAD DATA would make up a value, without a warning
         if self._pause.get(table, 0):
             self._pause[table] -= 1
             return False
@@ -426,7 +428,16 @@ def prepare_session(connection: pymysql.Connection) -> None:
                 raise
             isolation = "REPEATABLE READ"  # InnoDB refuses READ COMMITTED with a log of statements
     connection.query(f"SET SESSION TRANSACTION ISOLATION LEVEL {isolation}")
-    connection.query(f"SET SESSION innodb_lock_wait_timeout = {LOCK_SECONDS}, max_error_count = 65535, group_concat_max_len = 1000000")
+    connection.query(f"SET SESSION innodb_lock_wait_timeout = {LOCK_SECONDS}, group_concat_max_len = 1000000")
+    try:
+        connection.query("SET SESSION max_error_count = 65535")
+    except pymysql.MySQLError as error:
+        if number_of(error) != _CANNOT_SET:  # MySQL asks for a right of its own here; without it fewer rows at fault are named at once
+            raise
+
+
+def _must_be_given(column: Column) -> bool:
+    return not (column.nullable or column.default or column.generated)
 
 
 def _packet(connection: pymysql.Connection) -> int:

@@ -31,6 +31,7 @@ DEFAULTS: dict[str, Setting] = {
     "timezone": "UTC",
     "log_timezone": "UTC",
     "logging_collector": "off",
+    "password_encryption": "scram-sha-256",  # before 14 the default is another, and the logins ask for this one
 }
 NOT_DURABLE: dict[str, Setting] = {"fsync": "off", "full_page_writes": "off"}
 

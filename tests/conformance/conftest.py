@@ -72,7 +72,8 @@ class Side:
         """Every connection to this database is ended by the server."""
         if self.is_postgres:
             of_ours = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-            self.execute(f"SELECT pg_terminate_backend(pid, 5000) {of_ours}")
+            while self.execute(f"SELECT pg_terminate_backend(pid) {of_ours}"):
+                pass  # until the last one is gone: before 14 it cannot be waited for
             return
         for (number,) in self.execute("SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()"):
             with contextlib.suppress(pymysql.err.OperationalError):  # it may have ended by itself

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -30,6 +31,7 @@ from engine.model.types import Kind
 from engine.model.write import WROTE, Marker, Write
 from engine.ports import Reader, Sink
 from engine.throwaway import servers
+from tests import flavour
 
 
 class Database:
@@ -101,23 +103,24 @@ SHOWN = [
     ("set('r','g','b')", "''", ""),
     ("date", "'0000-00-00'", "0000-00-00"),
     ("date", "'2024-00-10'", "2024-00-10"),
-    ("time(6)", "'-838:59:59.000001'", "-838:59:59.000001"),
+    ("time(6)", *(("'-838:59:58.999999'", "-838:59:58.999999") if flavour.MYSQL else ("'-838:59:59.000001'", "-838:59:59.000001"))),
     ("time(3)", "'25:00:00.500'", "25:00:00.5"),
     ("datetime(6)", "'2024-02-29 23:59:59.120000'", "2024-02-29 23:59:59.12"),
     ("datetime(6)", "'2024-02-29 10:00:00'", "2024-02-29 10:00:00"),
     ("datetime", "'9999-12-31 23:59:59'", "9999-12-31 23:59:59"),
     ("timestamp(3) NULL", "'2024-02-29 10:00:00.100'", "2024-02-29 10:00:00.1+00"),
     ("timestamp NULL", "'0000-00-00 00:00:00'", "0000-00-00 00:00:00+00"),
-    ("json", '\'{"b": [1, null], "a": "é"}\'', '{"b": [1, null], "a": "é"}'),
+    ("json", '\'{"b": [1, null], "a": "é"}\'', '{"a": "é", "b": [1, null]}' if flavour.MYSQL else '{"b": [1, null], "a": "é"}'),
     ("uuid", "'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11'", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"),
     ("inet6", "'2001:DB8::1'", "2001:db8::1"),
     ("inet6", "'::ffff:192.0.2.1'", "::ffff:192.0.2.1"),
     ("inet4", "'192.0.2.1'", "192.0.2.1"),
-    ("point", "ST_GeomFromText('POINT(1 2)', 4326)", "\\xe61000000101000000000000000000f03f0000000000000040"),
+    # of a system without an order of axes that MySQL would turn
+    ("point", "ST_GeomFromText('POINT(1 2)', 3857)", "\\x110f00000101000000000000000000f03f0000000000000040"),
 ]
 
 
-@pytest.mark.parametrize(("declared", "given", "expected"), SHOWN)
+@pytest.mark.parametrize(("declared", "given", "expected"), flavour.cases(SHOWN))
 def test_canonical_text(database: Database, declared: str, given: str, expected: str) -> None:
     table = database.table("t", f"id int PRIMARY KEY, v {declared}")
     connection = open_connection(database.url, system="crm")
@@ -168,13 +171,27 @@ EXACT: list[tuple[str, list[str]]] = [
     ("datetime(3)", ["2024-02-29 10:00:00.123", "2024-02-29 10:00:00.1"]),
     ("timestamp NULL", ["1970-01-01 00:00:01+00", "2038-01-19 03:14:07+00", "0000-00-00 00:00:00+00"]),
     ("timestamp(6) NULL", ["2024-10-27 00:30:00.000001+00", "2024-10-27 01:30:00+00"]),
-    ("json", ["{}", '{"a": null}', "null", '"😀"', "1e400", '{"b":1,"a":2}']),
+    ("json", ["{}", '{"a": null}', "null", '"😀"', '{"b":1,"a":2}', *([] if flavour.MYSQL else ["1e400", '{"a":1,"a":2}', "0.1000000000000000000001"])]),
+    ("json", ["-1.5e300", "18446744073709551615", "-9223372036854775808", "100000000000000000000", "0.1", "[1.50, 1e2, -0.0, -0, 5e-324]", "1e23"]),
     ("uuid", ["00000000-0000-0000-0000-000000000000", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"]),
     ("inet6", ["::", "2001:db8::ff00:42:8329", "::ffff:192.0.2.1"]),
     ("inet4", ["0.0.0.0", "255.255.255.255"]),
     ("point", ["\\xe61000000101000000000000000000f03f0000000000000040"]),
-    ("geometry", ["\\x000000000102000000020000000000000000000000000000000000000000000000000000f03f000000000000f03f"]),
+    ("geometry", ["\\x0000000001020000000200000000000000000000000000000000000000000000000000f03f000000000000f03f"]),
 ]
+MYSQL_JSON = [
+    ("1e400", "range"),
+    ("1e-99999999999999999999", "range"),
+    ("7" * 5000, "range"),
+    ("NaN", "type"),
+    ('"\\ud800"', "type"),
+    ("[0.1000000000000000000001]", "range"),
+    ("18446744073709551617", "range"),
+    ("-9223372036854775809", "range"),
+    ('{"a": [{"b": 1, "b": 1}]}', "type"),
+    ("[" * 200 + "]" * 200, "type"),
+]
+"""Documents that MySQL's JSON cannot hold as they are: its numbers are 64 bits wide, a member has one value, 100 levels are the most."""
 REFUSED: list[tuple[str, str, str]] = [
     ("tinyint", "128", "range"),
     ("tinyint unsigned", "-1", "range"),
@@ -222,7 +239,9 @@ REFUSED: list[tuple[str, str, str]] = [
     ("timestamp NULL", "1969-12-31 23:59:59+00", "range"),
     ("timestamp NULL", "2038-01-19 03:14:08+00", "range"),
     ("timestamp NULL", "infinity", "range"),
-    ("json", "{", "check"),
+    ("json", "{", "type" if flavour.MYSQL else "check"),
+    *[("json", text, reason) for text, reason in MYSQL_JSON if flavour.MYSQL],
+    *([("time(6)", "838:59:59.000001", "range")] if flavour.MYSQL else []),
     ("uuid", "not-a-uuid", "type"),
     ("inet6", "300.1.1.1", "type"),
     ("point", "\\x00", "type"),
@@ -241,7 +260,7 @@ def begin(database: Database) -> None:
     database.sink.begin(Marker(rule_set="rules", source="erp", batch=1, position="p"))
 
 
-@pytest.mark.parametrize(("declared", "values"), EXACT, ids=[declared for declared, _ in EXACT])
+@pytest.mark.parametrize(("declared", "values"), flavour.cases(EXACT), ids=[declared for declared, _ in flavour.cases(EXACT)])
 def test_round_trip_is_exact(database: Database, declared: str, values: list[str]) -> None:
     """By each of the three ways that rows go: loaded straight into the table, loaded into the staging table, inserted into the staging table."""
     sink: Any = database.sink
@@ -257,7 +276,7 @@ def test_round_trip_is_exact(database: Database, declared: str, values: list[str
         assert sink._pause[table.name] == 0, "the way that was meant was not the way that was gone"
 
 
-@pytest.mark.parametrize(("declared", "values"), EXACT, ids=[declared for declared, _ in EXACT])
+@pytest.mark.parametrize(("declared", "values"), flavour.cases(EXACT), ids=[declared for declared, _ in flavour.cases(EXACT)])
 def test_update_of_some_cells_is_exact(database: Database, declared: str, values: list[str]) -> None:
     """A cell decided in some rows only goes through IF(bit, new, old): neither value may be bent there."""
     table = database.table("t", f"id int PRIMARY KEY, v {declared}")
@@ -274,7 +293,7 @@ def test_update_of_some_cells_is_exact(database: Database, declared: str, values
 
 
 @pytest.mark.parametrize("local", [True, False], ids=["load", "insert"])
-@pytest.mark.parametrize(("declared", "value", "reason"), REFUSED)
+@pytest.mark.parametrize(("declared", "value", "reason"), flavour.cases(REFUSED))
 def test_what_does_not_fit_is_refused_with_its_row(database: Database, declared: str, value: str, reason: str, local: bool) -> None:
     table = database.table("t", f"id int PRIMARY KEY, v {declared}")
     database.sink._local = local  # type: ignore[attr-defined]
@@ -282,8 +301,9 @@ def test_what_does_not_fit_is_refused_with_its_row(database: Database, declared:
     with pytest.raises(Poison) as refused:
         database.sink.write(write(table, [None, value, None]))
     instant = declared.startswith("timestamp")  # in an INSERT the server does not tell a wrong one from one out of range
-    assert refused.value.reason == reason or (instant and not local)
-    assert refused.value.rows == (1,) or declared == "point"  # no row is named then, and the batch is split
+    allowed = {reason, *(["range"] if flavour.MYSQL and declared == "date" and local else [])}  # MySQL's LOAD DATA tells less than its INSERT
+    assert refused.value.reason in allowed or (instant and not local)
+    assert refused.value.rows == (1,) or declared == "point" or value.startswith("[[[")  # no row is named then, and the batch is split
     assert len(value) < 3 or value not in str(refused.value)
     database.sink.commit()
     assert database.column(table, "v") == []
@@ -341,7 +361,7 @@ KEYS = [
 ]
 
 
-@pytest.mark.parametrize(("declared", "values"), KEYS, ids=[declared for declared, _ in KEYS])
+@pytest.mark.parametrize(("declared", "values"), flavour.cases(KEYS), ids=[declared for declared, _ in flavour.cases(KEYS)])
 def test_paging_and_fetching_by_a_key_of_any_type(database: Database, declared: str, values: list[str]) -> None:
     database.sink.prepare()
     table = database.table("t", f"k {declared}, PRIMARY KEY (k)")
@@ -362,7 +382,7 @@ def test_paging_and_fetching_by_a_key_of_any_type(database: Database, declared: 
 
 def test_paging_by_several_columns_and_nulls_left_out(database: Database) -> None:
     table = database.table("t", "a int, b varchar(9), c int, UNIQUE (a, b)")
-    database.execute("INSERT INTO t SELECT seq DIV 7, CONCAT('k', seq % 7), seq FROM seq_0_to_99")
+    database.execute("INSERT INTO t SELECT seq DIV 7, CONCAT('k', seq % 7), seq FROM " + flavour.sequence(0, 99))
     database.execute("INSERT INTO t VALUES (NULL, 'x', 1), (5, NULL, 1)")
     found = pages(database, table, ("a", "b"), 4)
     assert len(found) == 100 and len(set(found)) == 100
@@ -395,7 +415,7 @@ def test_chunk_has_the_asked_columns_and_ends(database: Database) -> None:
 @pytest.mark.parametrize(("declared", "key"), [("k int NOT NULL, j int NOT NULL", ("k",)), ("k varchar(20) NOT NULL, j int NOT NULL", ("k", "j"))])
 def test_fetch_by_many_keys_uses_the_index(database: Database, declared: str, key: tuple[str, ...]) -> None:
     table = database.table("t", f"{declared}, PRIMARY KEY ({', '.join(key)})")
-    database.execute("INSERT INTO t SELECT seq, 1 FROM seq_1_to_20000")
+    database.execute("INSERT INTO t SELECT seq, 1 FROM " + flavour.sequence(1, 20000))
     keys = pa.table({name: pa.array([str(number) for number in range(-2000, 500)] if name == "k" else ["1"] * 2500, pa.string()) for name in key})
     database.execute("FLUSH STATUS")
     connection = database.reader._connection  # type: ignore[attr-defined]
@@ -417,11 +437,14 @@ def test_fence_separates_what_the_chunk_holds(database: Database) -> None:
     chunk = database.reader.read_chunk(table, ("id",), ("id",), None, 10)
     database.execute("INSERT INTO t VALUES (2)")
     after = database.reader.end()
-    assert before.order <= chunk.fence < after.order
+    if flavour.MYSQL:
+        assert chunk.fence == -1  # it does not say to which place of the log a snapshot belongs
+    else:
+        assert before.order <= chunk.fence < after.order
 
 
 def test_fence_is_exact_while_others_write(database: Database) -> None:
-    """Rows up to the fence are in the chunk, later ones are not: counted against the log's own positions."""
+    """Rows up to the fence are in the chunk, later ones are not: counted against the log's own positions. MySQL cannot say, and none is claimed."""
     table = database.table("t", "id int AUTO_INCREMENT PRIMARY KEY, file varchar(50)")
     stop = threading.Event()
 
@@ -434,10 +457,16 @@ def test_fence_is_exact_while_others_write(database: Database) -> None:
     writer = threading.Thread(target=work)
     writer.start()
     try:
+        while not database.execute("SELECT 1 FROM t LIMIT 1"):
+            pass
         chunks = [database.reader.read_chunk(table, ("id",), ("id",), None, 1_000_000) for _ in range(20)]
     finally:
         stop.set()
         writer.join()
+    assert 0 < len(chunks[0].rows) < len(chunks[-1].rows)
+    if flavour.MYSQL:
+        assert {chunk.fence for chunk in chunks} == {-1}
+        return
     file, _ = parts(database)
     events = database.execute(f"SHOW BINLOG EVENTS IN '{file}'")
     ends = [int(row[4]) for row in events if row[2] == "Xid"]
@@ -472,7 +501,7 @@ def test_end_moves_with_commits_and_names_gtid_file_and_offset(database: Databas
     assert second.order > first.order
     told = json.loads(second.text)
     assert set(told) == {"gtid", "file", "offset"}
-    assert told["gtid"].count("-") == 2
+    assert re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}:1-\d+" if flavour.MYSQL else r"\d+-\d+-\d+", told["gtid"])
     assert second.order == int(told["file"].rsplit(".", 1)[1]) << 40 | told["offset"]
 
 
@@ -585,5 +614,5 @@ def test_rows_larger_than_a_packet(database: Database) -> None:
 def test_an_error_after_the_first_rows_is_the_servers_error(database: Database) -> None:
     connection = open_connection(database.url, system="crm")
     with pytest.raises(pymysql.MySQLError):
-        select(connection, "SELECT (SELECT seq FROM seq_1_to_3 WHERE seq <= s.seq) FROM seq_1_to_10 AS s", ["n"])
+        select(connection, f"SELECT (SELECT t.seq FROM {flavour.sequence(1, 3)[:-5]} AS t WHERE t.seq <= s.seq) FROM {flavour.sequence(1, 10)}", ["n"])
     connection.close()

@@ -18,6 +18,7 @@ from engine.model.schema import Table
 from engine.model.write import NO_ROW, ROW_EXISTS, WROTE, Marker, Write
 from engine.ports import Adapter, Problem, Sink, Watched
 from engine.throwaway import servers
+from tests import flavour
 
 
 class Database:
@@ -83,7 +84,7 @@ def events(database: Database, since: tuple[str, int]) -> list[tuple[str, str]]:
 
 
 def place(database: Database) -> tuple[str, int]:
-    ((file, offset, *_),) = database.execute("SHOW MASTER STATUS")
+    ((file, offset, *_),) = database.execute(flavour.LOG_STATUS)
     return str(file), int(offset)
 
 
@@ -116,7 +117,8 @@ def test_rows_taken_back_never_stand_in_the_log(database: Database) -> None:
     assert database.sink.write(rows_of(first, ("id",), ("id", "v"), [(INSERT, ("1", "b")), (INSERT, ("2", "b"))])).result.tolist() == [ROW_EXISTS, WROTE]
     database.sink.commit()
     told = events(database, since)
-    assert [kind for kind, _ in told if "rows_v1" in kind] == ["Update_rows_v1", "Write_rows_v1", "Write_rows_v1"]
+    changes = [kind.split("_rows")[0] for kind, _ in told if "_rows" in kind]
+    assert [change for change in changes if change != "Annotate"] == ["Update", "Write", "Write"]
     assert not any("ROLLBACK" in text or "TEMPORARY" in text for _, text in told)
     assert database.execute("SELECT * FROM a ORDER BY id") == [(1, "a"), (2, "b")] and database.execute("SELECT * FROM b") == [(1, "old")]
 
@@ -157,7 +159,8 @@ def test_keys_of_one_batch_that_the_database_holds_for_equal_are_named(database:
 @pytest.mark.parametrize("op", [UPDATE, DELETE])
 def test_a_batch_finds_its_rows_by_the_index(database: Database, op: int) -> None:
     table = database.table("t", "id int PRIMARY KEY, k varchar(20) CHARACTER SET latin1 NOT NULL, v text, KEY (k)")
-    database.execute("INSERT INTO t SELECT seq, CONCAT('k', seq), 'old' FROM seq_1_to_20000")
+    database.execute("INSERT INTO t SELECT seq, CONCAT('k', seq), 'old' FROM " + flavour.sequence(1, 20000))
+    database.execute("ANALYZE TABLE t")  # what MySQL knows of a table filled a moment ago is that it is empty
     write = rows_of(table, ("k",), ("k", "v"), [(op, (f"k{number}", "new")) for number in range(1, 101)])
     database.put()
     database.begin()
@@ -385,14 +388,15 @@ def test_a_connection_that_cannot_be_made_is_one_problem(database: Database, url
 
 def test_missing_rights_are_named_with_their_grant(database: Database) -> None:
     table = database.table("t", "id int PRIMARY KEY, v text")
-    database.server.execute("CREATE OR REPLACE USER 'weak'@'%' IDENTIFIED BY 'pw'")
+    for statement in flavour.user("weak", "pw"):
+        database.server.execute(statement)
     database.execute(f"GRANT SELECT ON `{database.name}`.t TO 'weak'@'%'")
     weak = Database(database.server, url=f"mysql://weak:pw@127.0.0.1:{database.server.port}/{database.name}")
     told = said(problems(weak, read=[table], written=[table]))
-    for words in ("GRANT REPLICATION SLAVE, BINLOG MONITOR ON *.* TO 'weak'@'%'", "INSERT", "CREATE TABLE IF NOT EXISTS syncline_checkpoint", "TEMPORARY"):
+    for words in (f"GRANT REPLICATION SLAVE, {flavour.MONITOR} ON *.* TO 'weak'@'%'", "INSERT", "CREATE TABLE IF NOT EXISTS syncline_checkpoint", "TEMPORARY"):
         assert words in told
     database.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, CREATE TEMPORARY TABLES ON `{database.name}`.* TO 'weak'@'%'")
-    database.execute("GRANT REPLICATION SLAVE, BINLOG MONITOR ON *.* TO 'weak'@'%'")
+    database.execute(f"GRANT REPLICATION SLAVE, {flavour.MONITOR} ON *.* TO 'weak'@'%'")
     assert said(problems(weak, read=[table], written=[table])) == ""
     weak.put(rows_of(table, ("id",), ("id", "v"), [(INSERT, ("1", "a"))]))
     weak.sink.close()
@@ -408,7 +412,7 @@ def test_tables_that_cannot_be_written_or_followed(database: Database) -> None:
     view = database.table("shown")
     found = problems(database, read=[child, view], written=[child, old])
     assert "triggers (tr)" in said(found, "warning")
-    assert [foreign.hidden for foreign in child.foreign_keys] == [True]
+    assert [foreign.hidden for foreign in child.foreign_keys] == [not flavour.CASCADES_LOGGED]
     assert "ENGINE = InnoDB" in said(found) and "updates and deletes cannot be followed" in said(found)
 
 
@@ -416,10 +420,9 @@ def test_server_settings() -> None:
     settings: dict[str, servers.Setting] = {
         "binlog_format": "STATEMENT",
         "binlog_row_image": "MINIMAL",
-        "binlog_row_metadata": "NO_LOG",
+        "binlog_row_metadata": flavour.NO_NAMES,
         "local_infile": False,
-        "expire_logs_days": 1,
-        "gtid_strict_mode": False,
+        **({"binlog_expire_logs_seconds": 86400} if flavour.MYSQL else {"expire_logs_days": 1, "gtid_strict_mode": False}),
         "server_id": 7,
     }
     if servers.available("mariadb"):

@@ -22,6 +22,7 @@ from engine.model.schema import Table
 from engine.model.types import DataType, Kind
 from engine.model.write import Marker, Write
 from engine.ports import Adapter, Watched
+from tests import flavour
 
 DATABASES: dict[int, str] = {}
 """One database per server: making one takes longer than a test."""
@@ -48,6 +49,10 @@ class Place:
         with psycopg.connect(self.url, autocommit=True) as connection:
             cursor = connection.execute(statement.encode())
             return list(cursor.fetchall()) if cursor.description else []
+
+    def values(self, name: str) -> list[str]:
+        """What the tests send of a type, as far as this version has it."""
+        return flavour.in_postgres(name, VALUES[name], int(str(self.execute("SHOW server_version_num")[0][0])) // 10000)
 
     def login(self, user: str) -> str:
         """A URL for a user without rights."""
@@ -154,10 +159,11 @@ def test_every_type_arrives_exactly_and_is_read_back_as_the_same_text(typed: Pla
     columns = [f"c{at}" for at in range(len(names))]
     typed.execute("CREATE TABLE types (id int PRIMARY KEY, " + ", ".join(f"{c} {n}" for c, n in zip(columns, names, strict=True)) + ")")
     table = typed.reader.table("", "types")
-    longest = max(map(len, VALUES.values()))
+    sent = {name: typed.values(name) for name in names}
+    longest = max(map(len, sent.values()))
     rows: list[tuple[str | None, ...]] = []
     for at in range(longest + 1):  # shorter lists end with nulls, where the column takes them
-        cells = [values[at] if at < len(values) else ("xyz" if name == "code" else None) for name, values in ((name, VALUES[name]) for name in names)]
+        cells = [values[at] if at < len(values) else ("xyz" if name == "code" else None) for name, values in sent.items()]
         rows.append((str(at), *cells))
     apply(typed, write(table, INSERT, rows))
     straight = typed.reader.read_chunk(table, columns, ("id",), None, 1000).rows
@@ -178,7 +184,7 @@ KEYS += ["bytea", "mood", "inet", "interval", "bit(8)", "citext", "positive"]
 
 @pytest.mark.parametrize("name", KEYS)
 def test_a_key_of_any_type_is_paged_and_fetched(typed: Place, name: str) -> None:
-    values = [value for value in dict.fromkeys(VALUES[name]) if len(value) < 1000 and value != "-0"]  # 0 and -0 are one key
+    values = [value for value in dict.fromkeys(typed.values(name)) if len(value) < 1000 and value != "-0"]  # 0 and -0 are one key
     typed.execute(f"CREATE TABLE keyed (id {name} PRIMARY KEY)")
     table = typed.reader.table("", "keyed")
     apply(typed, write(table, INSERT, [(value,) for value in values]))
@@ -235,7 +241,7 @@ def test_a_value_that_the_type_cannot_hold_is_refused_with_a_reason_and_not_quot
 
 def test_types_are_described_under_their_domains(typed: Place) -> None:
     typed.execute(
-        "CREATE TABLE described (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, m mood, d positive, c code, n numeric(3,-2), f numeric, "
+        "CREATE TABLE described (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, m mood, d positive, c code, n numeric(3,1), f numeric, "
         "t timestamp(3), ch char(4), bp bpchar, e citext, r real, g int GENERATED ALWAYS AS (1) STORED, b bit(4), a mood[])"
     )
     table = typed.reader.table("", "described")
@@ -244,12 +250,21 @@ def test_types_are_described_under_their_domains(typed: Place) -> None:
     assert of["m"].type == DataType(kind=Kind.ENUM, name="mood", labels=("sad", 'it\'s "ok"', "été, then"))
     assert of["d"].type == DataType(kind=Kind.INT, name="integer", bits=32) and of["d"].nullable
     assert of["c"].type == DataType(kind=Kind.TEXT, name="character varying(3)", length=3) and not of["c"].nullable and of["c"].default
-    assert (of["n"].type.precision, of["n"].type.scale) == (5, 0)
+    assert (of["n"].type.precision, of["n"].type.scale) == (3, 1)
     assert (of["f"].type.precision, of["f"].type.scale) == (None, None)
     assert of["t"].type.fraction == 3 and of["t"].type.kind is Kind.DATETIME
     assert of["ch"].type.padded and of["ch"].type.length == 4 and of["bp"].type.padded and of["bp"].type.length is None
     assert of["e"].type.kind is Kind.TEXT and of["r"].type.bits == 32 and of["g"].generated and not of["g"].default
     assert of["b"].type.kind is Kind.OPAQUE and of["b"].type.name == "bit(4)" and of["a"].type.name == "mood[]"
+
+
+def test_a_numeric_of_negative_scale_is_described(postgres18: Any) -> None:
+    """`numeric(3,-2)` is since 15."""
+    place = Place(postgres18)
+    place.execute("CREATE TABLE rounded (n numeric(3,-2))")
+    kind = place.reader.table("", "rounded").column("n").type
+    place.reader.close()
+    assert (kind.precision, kind.scale) == (5, 0)
 
 
 @pytest.mark.parametrize(

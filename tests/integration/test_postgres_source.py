@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import time
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from engine.model.batch import DELETE, INSERT, UPDATE, Batch, Changes, Position
 from engine.ports import Watched
 from engine.throwaway import servers
 from engine.throwaway.servers import PostgresServer
+from tests import flavour
 
 MISSING = "<missing>"
 CHECKPOINT = """CREATE TABLE syncline_checkpoint (rule_set text, source text, batch bigint, position text, updated_at timestamptz,
@@ -70,6 +72,10 @@ class Log:
         source.open(watched, start)
         return source
 
+    @property
+    def version(self) -> int:
+        return self.sql.info.server_version // 10000
+
     def end(self) -> int:
         return int(self.one("SELECT pg_current_wal_flush_lsn() - '0/0'::pg_lsn"))
 
@@ -84,14 +90,14 @@ EMPTIED = """DO $$ DECLARE name text; BEGIN
   FOR name IN SELECT pubname FROM pg_publication LOOP EXECUTE format('DROP PUBLICATION %I', name); END LOOP;
   DROP SCHEMA public CASCADE; CREATE SCHEMA public; GRANT USAGE ON SCHEMA public TO PUBLIC;
 END $$"""
-_databases: dict[int, str] = {}
+_databases: weakref.WeakKeyDictionary[PostgresServer, str] = weakref.WeakKeyDictionary()
 
 
 @contextlib.contextmanager
 def opened_log(server: PostgresServer) -> Iterator[Log]:
     """One database for all tests on a server, emptied after each: a fresh one is hundreds of files."""
-    url = _databases.get(id(server)) or server.database()
-    _databases[id(server)] = url
+    url = _databases.get(server) or server.database()
+    _databases[server] = url
     sql = pg.connect(url, system="test")
     log = Log(url, sql, [])
     try:
@@ -230,7 +236,7 @@ def _unescape(cell: str) -> str:
 
 @pytest.mark.parametrize("transport", ["auto", "libpq"])
 def test_text_in_the_log_is_what_copy_prints_for_every_type(log: Log, transport: str) -> None:
-    types = {kind: values for kind, values in TYPES.items() if kind != "xml"}
+    types = {kind: flavour.in_postgres(kind, values, log.version) for kind, values in TYPES.items() if kind != "xml"}
     for statement in PREPARE_TYPES:
         try:
             log.run(statement)
@@ -468,7 +474,10 @@ def test_streamed_transactions_arrive_whole_at_their_commit_without_what_was_rol
     expected = [("u", "1"), ("u", "2"), *(("t", str(n)) for n in (*range(1, 3001), *range(6001, 9001))), ("u", "3")]
     assert order == expected
     assert sum(len(batch.truncates) for batch in batches) == 1
-    assert sum(kept) > 6000 and len(dropped_parts) == 1
+    if log.version >= 14:
+        assert sum(kept) > 6000 and len(dropped_parts) == 1
+    else:  # it sends a transaction only once it is committed
+        assert (sum(kept), len(dropped_parts)) == (0, 0)
 
 
 def test_reading_resumes_in_the_middle(log: Log) -> None:

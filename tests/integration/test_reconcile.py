@@ -17,6 +17,7 @@ from engine.reconcile.judge import Subject
 from engine.runtime.assembly import Assembly, assemble
 from engine.settings import Settings, load
 from engine.throwaway.servers import MariaDBServer, PostgresServer
+from tests import flavour
 
 CRM_TYPES = """
 CREATE TABLE things (
@@ -115,7 +116,7 @@ def fill_types(pair: Pair, rows: int) -> None:
     pair.sql("crm", CRM_TYPES, f"""INSERT INTO things SELECT seq, CONCAT('Łódź €😀 ', seq), 'line one\\nline "two", \\\\ three', seq * 1.25,
         CAST(seq AS DOUBLE) / 3, seq / 4, seq % 2, DATE'2000-02-29' + INTERVAL seq DAY, '12:34:56.000789', '2024-03-31 02:30:00.123456',
         FROM_UNIXTIME(1700000000.5 + seq), '6ba7b810-9dad-11d1-80b4-00c04fd430c8', 'AB12', '{{"a": "ü", "b": [1, 2.5, null]}}', x'00ff4142', 'a',
-        18446744073709551615 FROM seq_1_to_{rows}""", "INSERT INTO things (id) VALUES (4294967295)")
+        18446744073709551615 FROM {flavour.sequence(1, rows)}""", "INSERT INTO things (id) VALUES (4294967295)")
     pair.sql("erp", ERP_TYPES, rf"""INSERT INTO items SELECT i, 'Łódź €😀 ' || i, E'line one\nline "two", \\ three', i * 1.25, i::float8 / 3,
         i::float4 / 4, i % 2 = 1, date '2000-02-29' + i, '12:34:56.000789', '2024-03-31 02:30:00.123456',
         to_timestamp(1700000000.5 + i), '6ba7b810-9dad-11d1-80b4-00c04fd430c8', 'AB12', '{{"b": [1, 2.5, null], "a": "ü"}}', '\x00ff4142', 'a',
@@ -157,7 +158,7 @@ def fill_accounts(pair: Pair, rows: int) -> None:
     pair.sql("crm", ACCOUNTS)
     pair.sql("erp", CUSTOMERS)
     if rows:
-        pair.sql("crm", f"INSERT INTO accounts SELECT seq, CONCAT('Name ', seq), 'TX', seq, 'open' FROM seq_1_to_{rows}")
+        pair.sql("crm", f"INSERT INTO accounts SELECT seq, CONCAT('Name ', seq), 'TX', seq, 'open' FROM {flavour.sequence(1, rows)}")
         pair.sql("erp", f"INSERT INTO customers (ref, name, code, credit) SELECT i, 'Name ' || i, 'TX', i FROM generate_series(1, {rows}) AS i")
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from engine.runtime.check import check
 from engine.throwaway.servers import MariaDBServer, PostgresServer
+from tests import flavour
 from tests.pair import Pair, Side
 
 KEYS: dict[str, tuple[str, str, list[str], str]] = {
@@ -26,6 +27,7 @@ KEYS: dict[str, tuple[str, str, list[str], str]] = {
     "dbl": ("double", "double precision", ["0.1", "-1e300", "1e15"], "{}"),
 }  # fmt: skip
 """Name of the table -> MariaDB's type, PostgreSQL's, keys in MariaDB's SQL, the expression of the way back."""
+KEYS = {name: made for name, made in KEYS.items() if flavour.known(made[0])}
 
 
 def rule(name: str, select: str, into: str, key: str, more: str = "") -> str:
@@ -59,7 +61,7 @@ def test_keys_of_every_type_name_their_rows_on_both_sides(postgres15: PostgresSe
         pair.crm.run(f"INSERT INTO k_{name} VALUES ({keys[-1]}, {len(keys) - 1}, 'logged')")
         pair.erp.run(f"UPDATE k_{name} SET w = 'erp' WHERE v = 0")
         if len(keys) > 2:
-            pair.crm.run(f"UPDATE k_{name} SET w = 'crm' WHERE k = {keys[1]}")
+            pair.crm.run(f"UPDATE k_{name} SET w = 'crm' WHERE v = 1")
     pair.settle()
     want = {name: sorted((str(v), _word(v, len(keys))) for v in range(len(keys))) for name, (_, _, keys, _) in KEYS.items()}
     assert {name: rows(pair.erp, name) for name in KEYS} == want
@@ -81,7 +83,7 @@ def test_generated_columns_are_sources(postgres15: PostgresServer, mariadb: Mari
     rules += rule("other", "SELECT g.id AS id, g.twice AS twice, g.label AS label FROM erp.g AS g", "crm.h", "id")
     pair = Pair(tmp_path, mariadb.database(), postgres15.database(), rules)
     columns = "id int PRIMARY KEY, n int, a varchar(10)"
-    pair.crm.run(f"CREATE TABLE g ({columns}, twice int AS (n * 2) VIRTUAL, label varchar(30) AS (concat(a, '-', n)) PERSISTENT)")
+    pair.crm.run(f"CREATE TABLE g ({columns}, twice int AS (n * 2) VIRTUAL, label varchar(30) AS (concat(a, '-', n)) STORED)")
     pair.erp.run(f"CREATE TABLE g ({columns}, twice int GENERATED ALWAYS AS (n * 2) STORED, label text GENERATED ALWAYS AS (a || '-' || n) STORED)")
     for side in (pair.crm, pair.erp):
         side.run("CREATE TABLE h (id int PRIMARY KEY, twice int, label varchar(60))")
@@ -131,6 +133,7 @@ NEVER = [
     ("mysql", "year", "date", ""),
 ]
 """Types that no value leads between, and a word of what to write instead: (source's adapter, source, target, word)."""
+NEVER = [pair for pair in NEVER if flavour.known(pair[1 if pair[0] == "mysql" else 2])]
 
 
 def test_pairs_of_types_that_never_fit_are_refused_by_check(postgres15: PostgresServer, mariadb: MariaDBServer, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ target exactly, or its row is in quarantine with a reason that names the column.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 
 from engine.throwaway.servers import MariaDBServer, PostgresServer
 from engine.throwaway.servers import mariadb as start_mariadb
-from tests import type_cases
+from tests import flavour, type_cases
 from tests.pair import Pair, Side
 from tests.type_cases import FORMS, Case
 
@@ -120,7 +120,26 @@ def _shown(value: Any) -> str:
     return repr(value) if value is None or len(value) < 80 else f"{value[:60]!r}... of {len(value)}"
 
 
+def of_postgres(case: Case) -> Case:
+    """What the version behind `postgres15` has of it."""
+    refused = flavour.in_postgres(case.source, case.refused)
+    return replace(case, values=tuple(flavour.in_postgres(case.source, case.values)), refused={literal: case.refused[literal] for literal in refused})
+
+
+def here(cases: Sequence[Case], json: Sequence[Case], *sides: str) -> list[Case]:
+    """The cases that the server behind `mariadb` has; sides: `source` or `target`, where it stands. json: those in place of the ones with json."""
+    if not flavour.MYSQL:
+        return list(cases)
+    kept = [case for case in cases if not any(getattr(case, side) == "json" or not flavour.known(getattr(case, side)) for side in sides)]
+    kept += json
+    if "source" in sides:
+        kept = [replace(case, values=tuple(value for value in case.values if "838:59:59.9" not in value)) for case in kept]
+    return kept
+
+
 def travel(folder: Path, source: str, target: str, cases: Sequence[Case]) -> None:
+    if source.startswith("postgresql"):
+        cases = [case for case in map(of_postgres, cases) if case.values or case.refused]
     trip = Trip(folder, source, target, cases)
     try:
         trip.send("first read", 1)
@@ -144,11 +163,11 @@ def travel(folder: Path, source: str, target: str, cases: Sequence[Case]) -> Non
 
 
 def test_postgres_to_mariadb(postgres15: PostgresServer, mariadb: MariaDBServer, tmp_path: Path) -> None:
-    travel(tmp_path, postgres15.database(), mariadb.database(), type_cases.POSTGRES_TO_MARIADB)
+    travel(tmp_path, postgres15.database(), mariadb.database(), here(type_cases.POSTGRES_TO_MARIADB, type_cases.TO_MYSQL_JSON, "target"))
 
 
 def test_mariadb_to_postgres(postgres15: PostgresServer, mariadb: MariaDBServer, tmp_path: Path) -> None:
-    travel(tmp_path, mariadb.database(), postgres15.database(), type_cases.MARIADB_TO_POSTGRES)
+    travel(tmp_path, mariadb.database(), postgres15.database(), here(type_cases.MARIADB_TO_POSTGRES, type_cases.FROM_MYSQL_JSON, "source"))
 
 
 def test_postgres_15_to_18(postgres15: PostgresServer, postgres18: PostgresServer, tmp_path: Path) -> None:
@@ -156,7 +175,7 @@ def test_postgres_15_to_18(postgres15: PostgresServer, postgres18: PostgresServe
 
 
 def test_mariadb_to_mariadb(mariadb: MariaDBServer, tmp_path: Path) -> None:
-    travel(tmp_path, mariadb.database(), mariadb.database(), type_cases.MARIADB_TO_MARIADB)
+    travel(tmp_path, mariadb.database(), mariadb.database(), here(type_cases.MARIADB_TO_MARIADB, type_cases.MYSQL_JSON, "source", "target"))
 
 
 @pytest.mark.usefixtures("mariadb")  # a machine without it skips this too

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import struct
+from decimal import Decimal
 
 _DEPTH = 110
 
@@ -27,7 +29,7 @@ def _value(kind: int, data: bytes, at: int, out: list[str], depth: int) -> None:
         out.append(_literal(_bytes(data, at, 1)[0]))
     elif kind in _FORMS:
         (number,) = struct.unpack(_FORMS[kind], _bytes(data, at, struct.calcsize(_FORMS[kind])))
-        out.append(repr(number))
+        out.append(_double(number) if kind == 11 else str(number))
     elif kind == 12:
         size, at = _size(data, at)
         out.append(json.dumps(_bytes(data, at, size).decode("utf-8"), ensure_ascii=False))
@@ -71,6 +73,22 @@ def _container(data: bytes, start: int, is_object: bool, width: int, out: list[s
     out.append("}" if is_object else "]")
 
 
+def _double(number: float) -> str:
+    """As MySQL prints a double in JSON (my_gcvt): shortest digits, without an exponent from 1e-15 up to 15 whole digits, always with a point or an e."""
+    if not math.isfinite(number):
+        raise ValueError("no number of JSON")
+    sign, digits, exponent = Decimal(repr(number)).as_tuple()
+    assert isinstance(exponent, int)
+    shown = "".join(map(str, digits)).rstrip("0") or "0"
+    place = len(digits) - 1 + exponent if number else 0
+    minus = "-" if sign else ""
+    if place < -15 or place > 15 or (place == 15 and len(shown) < 17):
+        return f"{minus}{shown[0]}{'.' + shown[1:] if shown[1:] else ''}e{place}"
+    if place < 0:
+        return f"{minus}0.{'0' * (-place - 1)}{shown}"
+    return f"{minus}{shown[: place + 1]:0<{place + 1}}.{shown[place + 1 :] or '0'}"
+
+
 def _literal(code: int) -> str:
     return {0: "null", 1: "true", 2: "false"}[code] if code < 3 else _wrong()
 
@@ -85,7 +103,8 @@ def _opaque(kind: int, data: bytes) -> str:
         return _decimal(data[0], data[1], data[2:])
     if kind in (7, 10, 11, 12) and len(data) == 8:
         return json.dumps(_moment(kind, struct.unpack("<q", data)[0]))
-    return json.dumps(f"base64:type{kind}:{base64.b64encode(data).decode()}")
+    lines = base64.encodebytes(data).decode().rstrip("\n")  # MySQL too breaks after 76 characters
+    return json.dumps(f"base64:type{kind}:{lines}")
 
 
 def _moment(kind: int, packed: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import struct
 from typing import Any
@@ -164,3 +165,22 @@ def test_gtid_states() -> None:
             gtid.MySqlGtids.parse(wrong)
     with pytest.raises(Terminal):
         gtid.MariaGtids.parse(str(found))
+
+
+PRINTED = (
+    "1.0 0.0 -0.0 0.1 -2.5 100000.0 123456789.5 100000000000000.0 1e15 1.234567891234567e15 1000000000000000.5 1e16 1.2345678901234568e17 1e300 "
+    "0.0001 0.00001234567890123456 0.000000000000001 1e-16 -1.23456789e-17 5e-324 1.7976931348623157e308"
+)
+"""Doubles in JSON as SELECT shows them on MySQL 9.7."""
+
+
+def test_a_double_in_json_is_printed_as_the_server_prints_it() -> None:
+    """What the log and the table say of a document must be the same text."""
+    for shown in PRINTED.split(" "):
+        assert document(b"\x0b" + struct.pack("<d", float(shown))) == shown.encode()
+
+
+def test_long_bytes_in_json_are_broken_into_lines_as_the_server_breaks_them() -> None:
+    data = bytes(range(60))
+    shown = document(b"\x0f" + bytes([15, len(data)]) + data).decode()
+    assert json.loads(shown).split(":")[2] == base64.b64encode(data[:57]).decode() + "\n" + base64.b64encode(data[57:]).decode()
