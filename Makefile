@@ -33,7 +33,7 @@ bench: setup
 
 soak: setup
 	SYNCLINE_KILLS=50 $(BIN)/pytest -q tests/recovery/test_kill.py $(ARGS)
-	SYNCLINE_SOAK=1 $(BIN)/pytest -q --timeout 3600 tests/integration/test_size.py
+	SYNCLINE_SOAK=1 $(BIN)/pytest -q -s --timeout 3600 tests/integration/test_size.py
 
 clean:
 	rm -rf dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

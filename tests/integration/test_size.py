@@ -122,6 +122,7 @@ def test_a_huge_transaction_passes_in_bounded_memory_and_a_kill_in_between_loses
         assert digest(pair.crm) == digest(pair.erp)
         assert pair.rule("to_erp")["applied"] == ROWS + 2, "no part was written twice"
         assert pair.rule("to_crm")["applied"] == 0 and not pair.quarantine() and not pair.conflicts()
+        print(f"{form}: {ROWS} rows in one transaction, at most {max(memory.peak_mb, again.peak_mb):.0f} MB of anonymous memory")
         assert max(memory.peak_mb, again.peak_mb) < BOUND_MB
 
 
@@ -140,6 +141,7 @@ def test_long_rows_pass_in_bounded_memory(form: str, postgres18: servers.Postgre
         assert digest(pair.crm) == digest(pair.erp)
         assert not pair.quarantine() and not pair.conflicts()
         pair.agree()
+        print(f"{form}: {LONG_ROWS} rows of {LONG_BYTES >> 20} MB, at most {memory.peak_mb:.0f} MB of anonymous memory")
         assert memory.peak_mb < BOUND_MB + (0 if SOAK else 200)
 
 
