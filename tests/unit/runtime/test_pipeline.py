@@ -414,6 +414,26 @@ def test_base_rows_that_are_large_are_asked_in_lots_of_bounded_size(tmp_path: Pa
     assert max(count for count, _ in read) > 3, "and not one by one"
 
 
+def test_what_only_one_direction_tells_apart_is_no_difference_at_the_first_read_whatever_the_size_of_the_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.runtime.baseline.FETCH_BYTES", 200)
+    databases = {
+        "crm": fakes.Database("crm", {"account": fakes.table("crm", "account", ("id", "a"))}),
+        "erp": fakes.Database("erp", {"customer": fakes.table("erp", "customer", ("id", "a"))}),
+    }
+    rules = [
+        {"name": "to_erp", "statement": "SELECT t.id AS id, lower(t.a) AS a FROM crm.account AS t", "into": ("erp", "s", "customer"), "key": ("id",)},
+        {"name": "to_crm", "statement": "SELECT t.id AS id, t.a AS a FROM erp.customer AS t", "into": ("crm", "s", "account"), "key": ("id",)},
+    ]
+    for n in range(20):
+        databases["crm"].put("account", id=str(n), a="X" * 100)
+        databases["erp"].put("customer", id=str(n), a="x" * 100 if n != 7 else "another")
+    world = fakes.World(tmp_path, databases, [{**rule, "baseline": "hold"} for rule in rules])
+    world.first_read()
+    assert {(rule, record["key"]["id"]) for (rule, _), record in world.ledger.held.items()} == {("to_erp", "7"), ("to_crm", "7")}
+
+
 def test_a_truncate_stops_the_direction_until_a_resync_which_begins_anew(tmp_path: Path) -> None:
     world = fakes.pair(tmp_path)
     crm, erp = world.databases["crm"], world.databases["erp"]
