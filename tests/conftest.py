@@ -12,7 +12,9 @@ from collections.abc import Iterator
 import pytest
 
 from engine.throwaway import servers
+from tests import flavour
 
+collect_ignore = [] if flavour.MYSQL else ["integration/test_mysql_settings.py"]
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
 # tests leave slots behind in databases of their own, so there must be many
 POSTGRES_SETTINGS: dict[str, servers.Setting] = {"max_replication_slots": 200, "max_wal_senders": 100, "max_connections": 200}

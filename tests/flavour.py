@@ -26,6 +26,8 @@ MONITOR = "REPLICATION CLIENT" if MYSQL else "BINLOG MONITOR"
 """The right to ask where the log ends."""
 NO_NAMES = "MINIMAL" if MYSQL else "NO_LOG"
 """The binlog_row_metadata that leaves out the names of the columns and says least besides."""
+NO_PAD = "utf8mb4_0900_bin" if MYSQL else "utf8mb4_nopad_bin"
+"""A collation by which trailing blanks count."""
 CASCADES_LOGGED = _OTHER is not None and _version(output([_OTHER, "--no-defaults", "--version"]).split("Ver ")[-1]) >= (9, 6)
 """Whether the log holds what foreign keys do to child rows."""
 ONLY_MARIADB = ("uuid", "inet4", "inet6", "vector")

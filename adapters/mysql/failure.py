@@ -58,6 +58,9 @@ _TLS = _terminal("the encrypted connection could not be made", "check the ssl_ f
 _NO_COLUMN = _terminal("a table or column is not as it was when the rules were checked", "run `syncline check` and adapt the rule")
 _READ_ONLY = _transient("the server is read-only", "point the url at the primary server, or SET GLOBAL read_only = 0")
 
+PIECES_FIX = "SET GLOBAL binlog_row_value_options = '', and the same in the server's configuration; reconnect the applications, then resync"
+"""For a log that holds pieces of JSON values."""
+
 MEANINGS: dict[int, Meaning] = {
     # the server is away or busy
     2002: _transient("the server does not answer", "check host and port in the system's url and that the server runs"),

@@ -13,7 +13,8 @@ from typing import Any, Literal
 import pymysql
 
 from adapters.mysql.connection import connect, is_mariadb, parse_url, quote, quoted, version, wrap
-from adapters.mysql.failure import number_of
+from adapters.mysql.failure import PIECES_FIX, number_of
+from adapters.mysql.schema import has_json
 from adapters.mysql.sink import create_checkpoint
 from adapters.mysql.statements import statement
 from engine.errors import SynclineError, Terminal
@@ -110,9 +111,10 @@ class _Examination:
         if str(self._variable("binlog_row_metadata") or "").upper() != "FULL":
             what = "binlog_row_metadata is not FULL: the log does not name its columns, so a changed table stops reading"
             self._warning(self._where, what, f"SET GLOBAL binlog_row_metadata = 'FULL', and the same {config}")
-        if "PARTIAL_JSON" in str(self._variable("binlog_row_value_options") or "").upper():
-            what = "binlog_row_value_options is PARTIAL_JSON: the log holds pieces of JSON values, so their rows have to be read again"
-            self._warning(self._where, what, "SET GLOBAL binlog_row_value_options = ''")
+        json = [watched.table.name for watched in self._read if has_json(watched)]
+        if json and "PARTIAL_JSON" in str(self._variable("binlog_row_value_options") or "").upper():
+            what = "binlog_row_value_options is PARTIAL_JSON: of a changed JSON value the log holds pieces only"
+            self._error(self._where, f"{what} (tables {', '.join(sorted(name.table for name in json))})", PIECES_FIX)
         logged = self._variable("log_slave_updates") or self._variable("log_replica_updates") or 0
         if int(self._variable("read_only") or 0) and not int(logged):
             what = "the server looks like a replica that does not log what it replicates (log_slave_updates is off)"

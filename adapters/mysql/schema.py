@@ -18,6 +18,7 @@ from adapters.mysql.statements import statement
 from engine.errors import Terminal
 from engine.model.schema import Column, ForeignKey, Table, TableName
 from engine.model.types import DataType, Kind
+from engine.ports import Watched
 
 Row = tuple[Any, ...]
 
@@ -135,6 +136,11 @@ def describe(connection: pymysql.Connection, schema: str, table: str) -> tuple[D
             connection, statement("columns"), schema, table
         )
     )
+
+
+def has_json(watched: Watched) -> bool:
+    """Whether values of type JSON are wanted of the table."""
+    return any(watched.table.column(name).type.kind is Kind.JSON for name in watched.columns)
 
 
 def _read(connection: pymysql.Connection, system: str, schema: str, table: str) -> Table:

@@ -25,8 +25,9 @@ from adapters.mysql import gtid
 from adapters.mysql.binlog.decoder import Decoder
 from adapters.mysql.binlog.layout import Wanted, marker
 from adapters.mysql.connection import connect, is_mariadb, parse_url, version, wrap
+from adapters.mysql.failure import PIECES_FIX
 from adapters.mysql.reader import log_end
-from adapters.mysql.schema import Described, data_type, describe
+from adapters.mysql.schema import Described, data_type, describe, has_json
 from engine.errors import SynclineError, Terminal, Transient
 from engine.model.batch import Batch, Position
 from engine.ports import Watched
@@ -81,6 +82,9 @@ class MySqlSource:
             if settings.get("binlog_format", "ROW").upper() != "ROW":
                 what = f"binlog_format is {settings['binlog_format']}, so the log does not hold rows"
                 raise self._terminal(what, "SET GLOBAL binlog_format = ROW, and set it in the server's configuration")
+            pieces = "PARTIAL_JSON" in settings.get("binlog_row_value_options", "").upper()
+            if pieces and any(map(has_json, watched)):
+                raise self._terminal("binlog_row_value_options is PARTIAL_JSON, so the log holds only pieces of changed JSON values", PIECES_FIX)
             end = log_end(asking, self._name)
             self._may_read()
         except pymysql.MySQLError as error:

@@ -39,6 +39,7 @@ MEANWHILE_BATCHES = 8
 """Batches of the logs that are worked off between two chunks of the first read, and batches of ours that may wait for their echo meanwhile."""
 News = queue.Queue[tuple[str, Batch | SynclineError]]
 PATIENCE_SECONDS = 60.0
+SILENCE_SECONDS = 10.0
 """How long `--until-idle` waits for a target that is away; the daemon waits as long as it takes."""
 
 
@@ -89,11 +90,14 @@ class Engine:
     _last_chance: bool = False
 
     def bridge_gaps(self, systems: Sequence[str]) -> None:
-        """Where the log of a system cannot be read on from our position (purged, slot gone), it is read from its end; all rules of that system begin anew."""
+        """Where the log of a system cannot be read on from our position (purged, slot gone) or holds what nobody can read (a statement in place of rows), it
+        is read from its end; all rules of that system begin anew."""
         for system in [system for system in systems if system in self.sources]:
             source, watched = self.sources[system], self.topology.watched(system)
             try:
-                source.open(watched, position_of(self.ledger, system))
+                position = position_of(self.ledger, system)
+                source.open(watched, position)
+                self._try_out(source, position.order, self.assembly.readers[system].end().order)
             except Terminal as error:
                 log.warning("the log is read from its end, and all rules of the system begin anew", system=system, error=error)
                 position = source.prepare(watched)
@@ -104,6 +108,14 @@ class Engine:
                 self.ledger.take_over(Intent(progress={system: Progress(position.text, position.order)}, echoed=lost))
             finally:
                 source.close()
+
+    def _try_out(self, source: Source, reached: int, end: int) -> None:
+        """Reads what the log holds up to `end` and drops it. Terminal where it cannot be read."""
+        heard = time.monotonic()
+        while reached < end and time.monotonic() < heard + SILENCE_SECONDS and not self.stop.is_set():
+            batch = source.read(0.2)
+            if batch is not None:
+                heard, reached = time.monotonic(), batch.high.order
 
     def follow(self, until_idle: bool) -> None:
         """First start if it is due, then the logs."""

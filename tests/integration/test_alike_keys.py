@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.throwaway.servers import MariaDBServer, PostgresServer
+from tests import flavour
 from tests.integration.test_scenarios import rule
 from tests.pair import Pair, rows_json
 
@@ -124,7 +125,7 @@ def test_a_uuid_written_in_capitals_into_text_goes_to_the_uuid_and_the_way_back_
 
 
 def test_a_text_type_that_ignores_case_on_postgres_is_known_from_the_catalogue(made: Made) -> None:
-    pair = made("CREATE EXTENSION IF NOT EXISTS citext", "CREATE TABLE item (code varchar(40) COLLATE utf8mb4_nopad_bin PRIMARY KEY, name varchar(40))", TO_CRM)
+    pair = made("CREATE EXTENSION IF NOT EXISTS citext", f"CREATE TABLE item (code varchar(40) COLLATE {flavour.NO_PAD} PRIMARY KEY, name varchar(40))", TO_CRM)
     pair.crm.run("CREATE TABLE item (code citext PRIMARY KEY, name text)")
     assert "upper and lower case" in " ".join(warned(pair))
     pair.settle()

@@ -8,6 +8,7 @@ import pytest
 
 from engine.runtime.check import check
 from engine.throwaway.servers import MariaDBServer, PostgresServer
+from tests import flavour
 from tests.integration.test_scenarios import both, rule, stands_still
 from tests.pair import Pair, rows_json
 
@@ -77,20 +78,21 @@ def test_children_and_their_children_go_with_their_parent_on_either_side(made: M
 
 def test_children_and_their_children_follow_the_key_of_their_parent(made: Made) -> None:
     on = ON.format("CASCADE", "CASCADE")
+    grandchildren = not flavour.CASCADES_LOGGED  # MySQL 9.7 itself refuses to change a key over two levels (error 1452)
     pair = made(RULES, HEAD)
     for side, action in ((pair.crm, on), (pair.erp, "")):
         side.run(LINE.format(action))
-        side.run(PART.format(action))
+        side.run(PART.format(action) if grandchildren else PART.split(", FOREIGN", maxsplit=1)[0] + ")")
     for number in (1, 2):
         pair.crm.transaction(
             f"INSERT INTO head VALUES ({number}, 'H{number}')", f"INSERT INTO line VALUES ({number}, 1, 'a'), ({number}, 2, 'b')",
-            f"INSERT INTO part VALUES ({number}1, {number}, 1, 'p'), ({number}2, {number}, 2, 'q')",
+            *([f"INSERT INTO part VALUES ({number}1, {number}, 1, 'p'), ({number}2, {number}, 2, 'q')"] if grandchildren else []),
         )  # fmt: skip
     pair.settle()
     pair.crm.run("UPDATE head SET id = 30 WHERE id = 1")
     pair.settle()
     assert pair.erp.run("SELECT head, n FROM line ORDER BY head, n") == [(2, 1), (2, 2), (30, 1), (30, 2)]
-    assert pair.erp.run("SELECT id, head FROM part ORDER BY id") == [(11, 30), (12, 30), (21, 2), (22, 2)]
+    assert pair.erp.run("SELECT id, head FROM part ORDER BY id") == ([(11, 30), (12, 30), (21, 2), (22, 2)] if grandchildren else [])
     agrees(pair, "head", "line", "part")
 
 
@@ -112,6 +114,16 @@ def test_a_parent_that_no_rule_reads_is_told_by_check_and_may_be_ignored(made: M
     notes = rule("notes", "crm", "erp", "id, word", table="note")
     pair = made(notes, HEAD, NOTE.format(ON.format("CASCADE", "RESTRICT")))
     found = [p for p in check(pair.settings) if "not in its log" in p.what]
+    if flavour.CASCADES_LOGGED:
+        assert found == []
+        for side in (pair.crm, pair.erp):
+            side.run("INSERT INTO head VALUES (1, 'a')")
+        pair.crm.run("INSERT INTO note VALUES (1, 1, 'x')")
+        pair.settle()
+        pair.crm.run("DELETE FROM head")
+        pair.settle()
+        assert pair.erp.run("SELECT count(*) FROM note") == [(0,)]
+        return
     assert [(p.severity, p.where) for p in found] == [("error", "rule notes")]
     assert "no rule reads or writes its parent head" in found[0].what and 'cascades = "ignore"' in found[0].fix
 

@@ -14,6 +14,7 @@ from adapters.mysql.binlog.event import damaged
 from adapters.mysql.binlog.layout import Layout
 from adapters.mysql.binlog.rows import Int32s
 from adapters.mysql.binlog.stream import ARENA, END, SLOT, START, TXN, Bytes, Int64s
+from adapters.mysql.failure import PIECES_FIX
 from engine.errors import SynclineError, Terminal
 from engine.model.batch import DELETE, Batch, Changes, Position, Transactions, Truncate, told_apart
 from engine.model.schema import TableName
@@ -58,6 +59,9 @@ def cells(b: Bytes, spans: Int64s, which: npt.NDArray[np.int64], layout: Layout,
         if code != rows.NO_ROOM:
             break
         room *= 2
+    if code == rows.PIECES:
+        where = f"{layout.wanted.database}.{layout.wanted.table}"
+        raise Terminal("the log holds only pieces of changed JSON values (binlog_row_value_options is PARTIAL_JSON)", where=where, fix=PIECES_FIX)
     if code != rows.GOOD:
         where = f"{layout.wanted.database}.{layout.wanted.table}"
         raise Terminal("the log holds a rows event that does not fit its table map", where=where, fix="check the server's log, then resync")

@@ -22,7 +22,7 @@ VARIABLE = -1
 NULL, MISSING = -1, -2
 _PARTIAL = -3
 # why `split` stopped
-GOOD, NO_ROOM, TORN, OTHER_WIDTH = 0, 1, 2, 3
+GOOD, NO_ROOM, TORN, OTHER_WIDTH, PIECES = 0, 1, 2, 3, 4
 
 
 @nb.njit(cache=True, nogil=True)
@@ -112,7 +112,7 @@ def split(
     columns: per column of the log's table: size in bytes (VARIABLE: told by `prefix` bytes before the value), prefix, which output or -1, is it JSON.
     keys: outputs whose change makes an UPDATE a DELETE and an INSERT. Filled: starts, lengths shape (outputs, rows): NULL and MISSING are negative
     lengths; op; span: index into `spans`. An after-image takes values that it leaves out from the before-image, where they did not change.
-    Returns the number of changes and GOOD or what is wrong."""
+    Returns the number of changes and GOOD or what is wrong; PIECES: of a JSON value only what changed in it is there."""
     n = 0
     width = len(columns)
     room = len(op)
@@ -189,8 +189,8 @@ def split(
             for c in range(len(lengths)):
                 length = lengths[c, after]
                 if length == _PARTIAL:
-                    length = MISSING
-                elif length == MISSING:
+                    return n, PIECES  # not MISSING, which says that nothing changed
+                if length == MISSING:
                     length = lengths[c, n]
                     starts[c, after] = starts[c, n]
                 lengths[c, target] = length

@@ -31,22 +31,23 @@ MISSING = "<missing>"
 START = gtid.position("bin.000001", 4)
 
 
-def watched(described: Sequence[Described], database: str, table: str, key: tuple[str, ...] = ("id",)) -> Watched:
+def watched(described: Sequence[Described], database: str, table: str, key: tuple[str, ...] = ("id",), wanted: tuple[str, ...] = ()) -> Watched:
     columns = tuple(Column(name=c.name, type=data_type(c)) for c in described)
     made = Table(name=TableName("crm", database, table), columns=columns, primary_key=key, log_key=key)
-    return Watched(table=made, columns=tuple(c.name for c in described), identity=key)
+    return Watched(table=made, columns=wanted or tuple(c.name for c in described), identity=key)
 
 
 def decoder_of(
-    tables: dict[str, tuple[Described, ...]], *, database: str = "db", start: Position = START, charsets: dict[int, str] | None = None, **options: Any
-) -> Decoder:
+    tables: dict[str, tuple[Described, ...]], *, database: str = "db", start: Position = START, charsets: dict[int, str] | None = None,
+    columns: tuple[str, ...] = (), **options: Any,
+) -> Decoder:  # fmt: skip
     options = {"mariadb": True, "checksum": True, **options}
     return Decoder(
         "crm",
         "rules",
-        watched=[Wanted.of(watched(columns, database, name)) for name, columns in tables.items() if name != "syncline_checkpoint"],
+        watched=[Wanted.of(watched(described, database, name, wanted=columns)) for name, described in tables.items() if name != "syncline_checkpoint"],
         marker=marker(database, "syncline_checkpoint"),
-        described={(database, name): columns for name, columns in tables.items()},
+        described={(database, name): described for name, described in tables.items()},
         catalogue=lambda _, name: tables.get(name, ()),
         charsets=charsets or {45: "utf8mb4", 63: "binary"},
         start=start,
@@ -300,7 +301,9 @@ def insert_long(key: int, text: str) -> bytes:
     return rows(e.WRITE_ROWS, 5, 2, b"\0" + struct.pack("<iI", key, len(text)) + text.encode(), b"\3")
 
 
-def test_partial_json_is_missing_not_old() -> None:
+@pytest.mark.parametrize("watched", [True, False])
+def test_pieces_of_json_stop_reading_where_the_column_is_watched(watched: bool) -> None:
+    """MISSING would say that the value did not change."""
     described = (INT_AND_TEXT[0], Described(name="j", base="json", declared="json"), INT_AND_TEXT[1])
     map_of_json = table_map(5, bytes([3, 245, 15]), b"\4" + (80).to_bytes(2, "little"))
     document = b"\x05\x07\x00"
@@ -308,8 +311,14 @@ def test_partial_json_is_missing_not_old() -> None:
     partial = b"\1\1" + b"\0" + struct.pack("<i", 1) + struct.pack("<I", 5) + b"diffs" + b"\1b"
     full = b"\0\0" + struct.pack("<i", 1) + struct.pack("<I", 3) + document + b"\1c"
     data = packets(query("BEGIN"), map_of_json, rows(e.PARTIAL_UPDATE_ROWS, 5, 3, before + partial + before + full, b"\7\7"), XID)
-    decoder = decoder_of({"t": described}, mariadb=False, checksum=False)
-    assert told_by(feed(decoder, data)) == [("t", UPDATE, ("1", MISSING, "b")), ("t", UPDATE, ("1", "7", "c"))]
+    if watched:
+        with pytest.raises(Terminal, match="pieces of changed JSON"):
+            feed(decoder_of({"t": described}, mariadb=False, checksum=False), data)
+        whole = packets(query("BEGIN"), map_of_json, rows(e.PARTIAL_UPDATE_ROWS, 5, 3, before + full, b"\7\7"), XID)
+        assert told_by(feed(decoder_of({"t": described}, mariadb=False, checksum=False), whole)) == [("t", UPDATE, ("1", "7", "c"))]
+    else:
+        found = feed(decoder_of({"t": described}, mariadb=False, checksum=False, columns=("id", "n")), data)
+        assert told_by(found) == [("t", UPDATE, ("1", "b")), ("t", UPDATE, ("1", "c"))]
 
 
 def test_an_update_takes_unchanged_values_from_the_old_row() -> None:
