@@ -16,6 +16,7 @@ from engine.throwaway import servers
 from engine.throwaway.servers import MariaDBServer, PostgresServer
 from tests import flavour
 from tests.integration.test_mysql_reader import self_signed
+from tests.integration.test_mysql_source import follow, opened_log, told
 from tests.integration.test_scenarios import both, rule, stands_still
 from tests.pair import Pair
 
@@ -122,6 +123,23 @@ def test_a_password_of_caching_sha2_is_taken_with_and_without_tls(login: tuple[M
     with pytest.raises(SynclineError) as refused:
         connect(server.url("sys", user="sha", password="wrong"), system="crm")
     assert "password" in str(refused.value) and "wrong:" not in str(refused.value)
+
+
+def test_reading_resumes_at_positions_with_tagged_gtids(mariadb: MariaDBServer) -> None:
+    with opened_log(mariadb) as log:
+        log.run("CREATE TABLE a (id int PRIMARY KEY)")
+        watched = log.watch("a")
+        source = log.open(watched)
+        log.run("INSERT INTO a VALUES (1)", "SET SESSION gtid_next = 'AUTOMATIC:blue'", "INSERT INTO a VALUES (2)")
+        place = follow(source, 2)[-1].high
+        assert ":blue:1" in place.text
+        log.run("INSERT INTO a VALUES (3)", "SET SESSION gtid_next = 'AUTOMATIC'", "INSERT INTO a VALUES (4)", "FLUSH BINARY LOGS")
+        end = log.reader().end()
+        log.run("SET SESSION gtid_next = 'AUTOMATIC:red'", "INSERT INTO a VALUES (5)")
+        for at, left in ((place, ["3", "4", "5"]), (end, ["5"])):
+            again = log.open(watched, at=at)
+            assert [row[0] for _, _, row in told(follow(again, len(left)))] == left
+            again.close()
 
 
 def test_what_a_foreign_key_does_to_child_rows_is_followed(postgres15: PostgresServer, mariadb: MariaDBServer, tmp_path: Path) -> None:
