@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from engine.throwaway import servers
+from tests import flavour
 from tests.pair import Daemon, Pair, Side, eventually
 
 SOAK = bool(os.environ.get("SYNCLINE_SOAK"))
@@ -85,9 +86,10 @@ def made(folder: Path, crm: str, erp: str, streaming: bool = False) -> Iterator[
 def fill(side: Side, first: int, last: int) -> None:
     """One transaction of (last - first + 1) rows of about 300 bytes."""
     if side.adapter == "postgres":
-        side.run(f"INSERT INTO account SELECT n, 'name ' || n, repeat(md5(n::text), 8) FROM generate_series({first}, {last}) n")
+        side.run(f"INSERT INTO account SELECT n, 'name ' || n, repeat(encode(sha256(n::text::bytea), 'hex'), 4) FROM generate_series({first}, {last}) n")
     else:
-        side.run(f"INSERT INTO account SELECT seq, concat('name ', seq), repeat(md5(seq), 8) FROM seq_{first}_to_{last}")
+        numbers = flavour.sequence(first, last) if flavour.MYSQL else f"seq_{first}_to_{last}"
+        side.run(f"INSERT INTO account SELECT seq, concat('name ', seq), repeat(sha2(seq, 256), 4) FROM {numbers}")
 
 
 def count(side: Side, where: str = "1 = 1") -> int:
@@ -97,7 +99,8 @@ def count(side: Side, where: str = "1 = 1") -> int:
 def digest(side: Side) -> tuple[Any, ...]:
     """Of all rows, the same on both databases."""
     here = side.adapter == "postgres"
-    number = "('x' || substr(md5(name || note), 1, 8))::bit(32)::bigint" if here else "conv(substr(md5(concat(name, note)), 1, 8), 16, 10)"
+    hashed = "encode(sha256((name || note)::bytea), 'hex')" if here else "sha2(concat(name, note), 256)"
+    number = f"('x' || substr({hashed}, 1, 8))::bit(32)::bigint" if here else f"conv(substr({hashed}, 1, 8), 16, 10)"
     return tuple(int(value or 0) for value in side.run(f"SELECT count(*), sum(id), sum({number}) FROM account")[0])
 
 
