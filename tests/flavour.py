@@ -30,14 +30,16 @@ NO_PAD = "utf8mb4_0900_bin" if MYSQL else "utf8mb4_nopad_bin"
 """A collation by which trailing blanks count."""
 CASCADES_LOGGED = _OTHER is not None and _version(output([_OTHER, "--no-defaults", "--version"]).split("Ver ")[-1]) >= (9, 6)
 """Whether the log holds what foreign keys do to child rows."""
-ONLY_MARIADB = ("uuid", "inet4", "inet6", "vector")
-"""Types that MySQL does not have, beside `... COMPRESSED` and decimals of more than 30 digits after the point (its vector is of another making)."""
+ONLY_MARIADB, ONLY_MYSQL = ("uuid", "inet4", "inet6"), ("vector",)
+"""Types; MySQL also lacks `... COMPRESSED` and decimals of more than 30 digits after the point. MariaDB has vectors since 11.7."""
 
 
 def known(declared: str) -> bool:
     """Whether the server has this type."""
     base = declared.split(" ", maxsplit=1)[0].split("(", maxsplit=1)[0].lower()
-    return not MYSQL or not (base in ONLY_MARIADB or " COMPRESSED" in declared or declared == "decimal(38,38)")
+    if not MYSQL:
+        return base not in ONLY_MYSQL
+    return not (base in ONLY_MARIADB or " COMPRESSED" in declared or declared == "decimal(38,38)")
 
 
 def cases(given: Sequence[T], declared: Callable[[Any], str] = lambda case: str(case[0])) -> list[T]:

@@ -192,6 +192,7 @@ MYSQL_JSON = [
     ("[" * 200 + "]" * 200, "type"),
 ]
 """Documents that MySQL's JSON cannot hold as they are: its numbers are 64 bits wide, a member has one value, 100 levels are the most."""
+EXACT += [("vector(3)", ["\\x0000803f0000004000004040", "\\x000000000000000000000000"])]
 REFUSED: list[tuple[str, str, str]] = [
     ("tinyint", "128", "range"),
     ("tinyint unsigned", "-1", "range"),

@@ -248,6 +248,7 @@ TYPES: dict[str, tuple[str, list[str]]] = {
     "i4": ("inet4", ["'192.0.2.1'", "'0.0.0.0'", "'10.0.0.0'"]),
     "gm": ("geometry", ["ST_GeomFromText('POINT(1 2)', 4326)", "ST_GeomFromText('LINESTRING(0 0,1 1)')"]),
     "pt": ("point", ["ST_GeomFromText('POINT(-1.5 2)')"]),
+    "ve": ("vector(3)", ["STRING_TO_VECTOR('[1.5, -2, 0]')"]),
     "cz": ("text COMPRESSED", ["repeat('compress me ', 100)", "'short'", "''"]),
     "cv": ("varbinary(2000) COMPRESSED", ["repeat(x'00', 1000)", "x'01'"]),
 }  # fmt: skip

@@ -15,6 +15,7 @@ import pymysql
 import pytest
 
 from engine.throwaway import process, servers
+from tests import flavour
 from tests.conftest import need
 
 KINDS: dict[servers.Kind, Callable[[], servers.Server]] = {
@@ -106,8 +107,9 @@ def test_the_log_holds_what_replication_needs(
 ) -> None:
     for server in (postgres15, postgres18):
         assert server.execute("SHOW wal_level") == [("logical",)]
-    asked = "SELECT @@log_bin, @@binlog_format, @@binlog_row_image, @@binlog_row_metadata, @@gtid_strict_mode"
-    assert mariadb.execute(asked) == [(1, "ROW", "FULL", "FULL", 1)]
+    gtids, value = ("gtid_mode", "ON") if flavour.MYSQL else ("gtid_strict_mode", 1)
+    asked = f"SELECT @@log_bin, @@binlog_format, @@binlog_row_image, @@binlog_row_metadata, @@{gtids}"
+    assert mariadb.execute(asked) == [(1, "ROW", "FULL", "FULL", value)]
 
 
 def test_a_login_needs_its_password(postgres15: servers.PostgresServer, mariadb: servers.MariaDBServer) -> None:
