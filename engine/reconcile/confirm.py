@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from engine.errors import Oversized
 from engine.mapping.evaluator import Evaluator
+from engine.model.lot import Lot
 from engine.model.schema import TableName
 from engine.ports import FETCH_BYTES, Reader
 from engine.reconcile.aside import Aside, TargetKeys
@@ -75,15 +76,15 @@ class Confirmation:
         for i in self._judged():
             self._first.db.execute(f"CREATE OR REPLACE TEMP TABLE doubted AS SELECT row_number() OVER () AS n, k FROM u{i} "
                                    f"WHERE class IN {_codes(DOUBTED)} AND k IS NOT NULL")
-            start, size = 0, _SLICE
-            while keys := self._doubted(start, size):
+            start, lot = 0, Lot(_SLICE)
+            while keys := self._doubted(start, lot.size):
                 try:
                     self._look(i, keys, quarantined, held)
                 except Oversized:
-                    size = len(keys) // 4 or 1
+                    lot.too_large(len(keys))
                     continue
                 start += len(keys)
-                size = min(_SLICE, 2 * size)
+                lot.fitted()
 
     def _doubted(self, start: int, size: int) -> list[str]:
         """Some of the keys that a second look may change."""

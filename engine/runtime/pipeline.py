@@ -18,6 +18,7 @@ from engine.ledger.ledger import Ledger
 from engine.ledger.pending import gather
 from engine.model.batch import INSERT, Batch, Transactions
 from engine.model.hashing import UNKNOWN, hash_column
+from engine.model.lot import Lot
 from engine.model.state import State
 from engine.ports import FETCH_BYTES, Reader
 from engine.resolve.observe import Events, observe
@@ -33,8 +34,6 @@ from engine.runtime.views import Views
 
 ASKED_AT_ONCE = 5_000
 TRUNCATED_AT_ONCE = 10_000
-LOTS_BEFORE_LARGER = 3
-"""Where rows are large, so many lots go well before a larger one is tried: what was read of one that is too large is read again."""
 TOGETHER_SECONDS = 0.03
 CLOCK_SET_BACK_US = 5_000_000
 ATTEMPTS = 14
@@ -56,8 +55,8 @@ class Pipeline:
     _reached: dict[str, Progress] = field(default_factory=dict)
     """How far each log is decided; the ledger follows when the batch has landed."""
     _committed_us: dict[str, int] = field(default_factory=dict)
-    _lots: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """By rule whose rows are large: how many keys are asked at once, and how often that went well."""
+    _lots: dict[str, Lot] = field(default_factory=dict)
+    """By rule, how many keys are asked at once."""
 
     # --- from a log
 
@@ -239,16 +238,15 @@ class Pipeline:
 
     def _ask_some(self, lane: Lane, due: dict[bytes, int]) -> list[bytes]:
         """Asks the first of these keys and returns them."""
-        lot, well = self._lots.get(lane.name, (ASKED_AT_ONCE, 0))
+        lot = self._lots.setdefault(lane.name, Lot(ASKED_AT_ONCE))
         while True:
-            some = list(due)[:lot]
+            some = list(due)[: lot.size]
             try:
                 self._ask(lane, {key: due[key] for key in some}, FETCH_BYTES if len(some) > 1 else None)
             except Oversized:
-                lot, well = max(1, len(some) // 4), 0
+                lot.too_large(len(some))
                 continue
-            grown = min(2 * lot, ASKED_AT_ONCE) if well == LOTS_BEFORE_LARGER else lot
-            self._lots[lane.name] = grown, 0 if grown != lot else well + 1
+            lot.fitted()
             return some
 
     def _ask(self, lane: Lane, keys: dict[bytes, int], bytes_at_most: int | None) -> None:
