@@ -109,6 +109,10 @@ class Sink(Protocol):
     def begin(self, marker: Marker) -> None:
         """Opens the transaction and writes the marker, before anything else."""
 
+    def lock(self, write: Write, columns: Sequence[str]) -> pa.Table:
+        """The rows that stand there under the keys of this write, as `Reader.fetch` gives them, before it is made in the open transaction: nobody else
+        changes or deletes them before its end. Rows that are absent are not kept from being made. Transient as `write`."""
+
     def write(self, write: Write) -> Outcome:
         """Writes the decided cells, set-based, addressing rows by `write.key` alone. An insert never touches a row that stands there, an update never
         creates one. Afterwards every row of the write is accounted for in the outcome.

@@ -75,7 +75,7 @@ class MySqlReader:
             with apart._session(str(table.name)) as connection:
                 apart._columns(connection, table.name)
                 connection.query(f"SET SESSION net_write_timeout = {PATIENCE_SECONDS}")
-                described, query = apart._query(table, columns, [_null_in(null_in)], "")
+                described, query = _query(apart._described[table.name], table.name, columns, [_null_in(null_in)], "")
                 with _snapshot(connection) as fence, Result(connection, query, columns, [form(column) for column in described]) as result:
                     whole = False
                     while not whole:
@@ -89,13 +89,11 @@ class MySqlReader:
     def fetch(self, table: Table, columns: Sequence[str], key: Sequence[str], keys: pa.Table, bytes_at_most: int | None = None) -> pa.Table:
         with self._session(str(table.name)) as connection:
             described = self._columns(connection, table.name)
-            compare = [_column(described, name, table.name) for name in key]
-            wanted = pa.table([literals(column, keys.column(column.name)) for column in compare], names=list(key)).drop_null()
             found: list[pa.Table] = []
             whole = True
-            for at in range(0, len(wanted), KEYS_PER_QUERY):
+            for condition in conditions(described, table.name, key, keys):
                 left = None if bytes_at_most is None else bytes_at_most - sum(rows.nbytes for rows in found)
-                rows, whole = self._select_some(connection, table, columns, [_any_of(compare, wanted.slice(at, KEYS_PER_QUERY))], "", left)
+                rows, whole = self._select_some(connection, table, columns, [condition], "", left)
                 whole = whole and (left is None or rows.nbytes <= left)
                 if not whole:
                     break
@@ -155,16 +153,30 @@ class MySqlReader:
     def _select_some(
         self, connection: pymysql.Connection, table: Table, columns: Sequence[str], where: Sequence[str], tail: str, bytes_at_most: int | None
     ) -> tuple[pa.Table, bool]:
-        """See `select_some`."""
-        described, query = self._query(table, columns, where, tail)
-        rows, whole = select_some(connection, query, list(columns), [form(column) for column in described], bytes_at_most)
-        return _as_read(rows, described), whole
+        return select_rows(connection, self._described[table.name], table.name, columns, where, tail, bytes_at_most)
 
-    def _query(self, table: Table, columns: Sequence[str], where: Sequence[str], tail: str) -> tuple[list[Described], str]:
-        described = [_column(self._described[table.name], name, table.name) for name in columns]
-        place = f"{quote(table.name.schema)}.{quote(table.name.table)}"
-        condition = f" WHERE {' AND '.join(where)}" if where else ""
-        return described, f"SELECT {', '.join(shown(column) for column in described)} FROM {place}{condition}{tail}"
+
+def select_rows(
+    connection: pymysql.Connection, described: dict[str, Described], table: TableName, columns: Sequence[str], where: Sequence[str], tail: str,
+    bytes_at_most: int | None = None,
+) -> tuple[pa.Table, bool]:  # fmt: skip
+    """Rows of a table as canonical text, and whether these are all of them: see `select_some`. described: its columns by name."""
+    wanted, query = _query(described, table, columns, where, tail)
+    rows, whole = select_some(connection, query, list(columns), [form(column) for column in wanted], bytes_at_most)
+    return _as_read(rows, wanted), whole
+
+
+def conditions(described: dict[str, Described], table: TableName, key: Sequence[str], keys: pa.Table) -> list[str]:
+    """Conditions that name the rows of these keys, `KEYS_PER_QUERY` at most in each. Keys that cannot be in the table are left out."""
+    compare = [_column(described, name, table) for name in key]
+    wanted = pa.table([literals(column, keys.column(column.name)) for column in compare], names=list(key)).drop_null()
+    return [_any_of(compare, wanted.slice(at, KEYS_PER_QUERY)) for at in range(0, len(wanted), KEYS_PER_QUERY)]
+
+
+def _query(described: dict[str, Described], table: TableName, columns: Sequence[str], where: Sequence[str], tail: str) -> tuple[list[Described], str]:
+    wanted = [_column(described, name, table) for name in columns]
+    condition = f" WHERE {' AND '.join(where)}" if where else ""
+    return wanted, f"SELECT {', '.join(shown(column) for column in wanted)} FROM {quote(table.schema)}.{quote(table.table)}{condition}{tail}"
 
 
 def log_end(connection: pymysql.Connection, system: str) -> Position:

@@ -21,9 +21,10 @@ from adapters.mysql import made
 from adapters.mysql.connection import connect, quote, wrap
 from adapters.mysql.failure import number_of
 from adapters.mysql.fit import one_array, refuse_unfit
+from adapters.mysql.reader import conditions, select_rows
 from adapters.mysql.refused import name_rows
 from adapters.mysql.rows import select
-from adapters.mysql.schema import describe
+from adapters.mysql.schema import Described, describe
 from adapters.mysql.stage import Stage
 from adapters.mysql.statements import statement
 from adapters.mysql.work import Uneven, Work
@@ -56,7 +57,9 @@ class MySqlSink:
         self._dirty: set[str] = set()
         self._local = True
         self._pause: dict[TableName, int] = {}
+        self._locked: list[tuple[Write, Sequence[str], pa.Table]] = []
         self._open = False
+        self._described: dict[TableName, dict[str, Described]] = {}
 
     def prepare(self) -> None:
         connection = self._alive()
@@ -95,6 +98,20 @@ class MySqlSink:
                 connection.query(f"TRUNCATE TABLE {quote(name)}")
             self._dirty.clear()
             self._start(connection, marker)
+
+    def lock(self, write: Write, columns: Sequence[str]) -> pa.Table:
+        connection, table = self._in_transaction(), write.table.name
+        with self._errors(str(table)):
+            if self._place(write) not in self._stages:
+                self._make_stage(connection, write)  # not later: it would let the locks go
+            if table not in self._described:
+                self._described[table] = {column.name: column for column in describe(connection, table.schema, table.table)}
+            described = self._described[table]
+            named = conditions(described, table, write.key, write.values.select(list(write.key)))
+            lots = [select_rows(connection, described, table, columns, [condition], " FOR UPDATE")[0] for condition in named]
+            found = pa.concat_tables(lots) if lots else pa.table({name: pa.array([], pa.string()) for name in columns})
+            self._locked.append((write, columns, found))
+            return found
 
     def write(self, write: Write) -> Outcome:
         if not len(write):
@@ -197,10 +214,12 @@ class MySqlSink:
             connection.query("COMMIT")
             self._open = False
             self._done.clear()
+            self._locked.clear()
 
     def rollback(self) -> None:
         self._open = False
         self._done.clear()
+        self._locked.clear()
         if self._connection is not None:
             try:
                 self._connection.query("ROLLBACK")
@@ -341,7 +360,7 @@ class MySqlSink:
         Once a transaction has created a temporary table, MariaDB writes each ROLLBACK TO SAVEPOINT into the binary log, after the rows that it takes
         back, and a reader of the log must not see such rows: they never were.
         """
-        begun, done = self._begun, list(self._done)
+        begun, done, locked = self._begun, list(self._done), list(self._locked)
         assert begun is not None
         self.rollback()
         table, names = self._place(write)
@@ -358,6 +377,9 @@ class MySqlSink:
         _create(connection, stage, write)
         self._stages[self._place(write)] = stage
         self._start(connection, begun)
+        for earlier, columns, found in locked:
+            if not self.lock(earlier, columns).equals(found):
+                raise Transient("rows were changed by another transaction meanwhile", where=str(earlier.table.name))
         for earlier, outcome in done:
             try:
                 again = self._write(connection, earlier)
@@ -406,6 +428,8 @@ class MySqlSink:
     def _forget(self) -> None:
         connection, self._connection = self._connection, None
         self._open = False
+        self._locked.clear()
+        self._described.clear()
         self._stages.clear()
         self._done.clear()
         self._dirty.clear()

@@ -28,6 +28,9 @@ from engine.model.types import Kind
 
 T = TypeVar("T")
 
+LOCKED = " FOR NO KEY UPDATE OF t"
+"""Behind a `fetch_query`, where its rows are to be kept from changing."""
+
 CHUNK_BYTES = 32 << 20
 """A chunk of larger rows ends early, so that its size in memory is bounded."""
 
@@ -80,16 +83,16 @@ class PostgresReader:
             connection.close()
 
     def fetch(self, table: Table, columns: Sequence[str], key: Sequence[str], keys: pa.Table, bytes_at_most: int | None = None) -> pa.Table:
-        asked = _askable(keys, key)
+        asked = askable(keys, key)
         if asked[0].null_count == len(asked[0]):
             return pa.table({name: pa.array([], type=pa.string()) for name in columns})
 
         def read(connection: Connection) -> pa.Table:
             try:
-                rows, whole = _copy_out(connection, _fetch_query(table, columns, key, asked, typed=True), columns, bytes_at_most)
+                rows, whole = copy_out(connection, fetch_query(table, columns, key, asked, typed=True), columns, bytes_at_most)
             except psycopg.DataError:
                 # a key that cannot be one of this table: compare as text, slowly, so that the others are found
-                rows, whole = _copy_out(connection, _fetch_query(table, columns, key, asked, typed=False), columns, bytes_at_most)
+                rows, whole = copy_out(connection, fetch_query(table, columns, key, asked, typed=False), columns, bytes_at_most)
             if not whole:
                 raise Oversized
             return rows
@@ -196,7 +199,7 @@ def _last(rows: pa.Table, key: Sequence[str]) -> tuple[str, ...]:
     return tuple(rows.column(name)[-1].as_py() for name in key)
 
 
-def _fetch_query(table: Table, columns: Sequence[str], key: Sequence[str], keys: list[pa.Array], *, typed: bool) -> str:
+def fetch_query(table: Table, columns: Sequence[str], key: Sequence[str], keys: list[pa.Array], *, typed: bool) -> str:
     arrays = ", ".join(f"{_literal(_array_text(values))}::text[]" for values in keys)
     plain = ", ".join(f"k{place}" for place in range(len(key)))
     if typed:
@@ -224,7 +227,7 @@ def _literal(text: str) -> str:
     return sql.quote(text)
 
 
-def _askable(keys: pa.Table, key: Sequence[str]) -> list[pa.Array]:
+def askable(keys: pa.Table, key: Sequence[str]) -> list[pa.Array]:
     """The key columns, without rows that cannot be in any table: a null in the key, or a NUL character."""
     named = set(key) <= set(keys.column_names)
     columns = [keys.column(name) if named else keys.column(place) for place, name in enumerate(key)]
@@ -247,7 +250,7 @@ def _array_text(values: pa.Array) -> str:
 def _in_snapshot(connection: Connection, query: str, columns: Sequence[str], bytes_at_most: int | None = None) -> tuple[int, pa.Table, bool]:
     """Place of the log that the snapshot stands for, rows, whether they are all."""
     fence = _begin_snapshot(connection)
-    rows, whole = _copy_out(connection, query, columns, bytes_at_most)
+    rows, whole = copy_out(connection, query, columns, bytes_at_most)
     connection.execute("COMMIT" if whole else "ROLLBACK")
     return fence, rows, whole
 
@@ -263,7 +266,7 @@ class _Enough(Exception):
     """Ends a COPY early; a signal, not a failure."""
 
 
-def _copy_out(connection: Connection, query: str, columns: Sequence[str], bytes_at_most: int | None = None) -> tuple[pa.Table, bool]:
+def copy_out(connection: Connection, query: str, columns: Sequence[str], bytes_at_most: int | None = None) -> tuple[pa.Table, bool]:
     """The rows of a query as string columns, and whether they are all."""
     rows, whole = pa.table({}), False
     with contextlib.suppress(_Enough), connection.cursor() as cursor, cursor.copy(f"COPY ({query}) TO STDOUT (FORMAT csv)") as copy:

@@ -19,6 +19,7 @@ from psycopg import errors
 
 from adapters.postgres import refusal, staging
 from adapters.postgres.connection import Connection, connect, lost, wrap
+from adapters.postgres.reader import LOCKED, askable, copy_out, fetch_query
 from adapters.postgres.schema import addresses_one, quoted_table
 from adapters.postgres.statements import statement
 from engine.errors import Poison, SynclineError, Terminal, Transient
@@ -95,6 +96,19 @@ class PostgresSink:
             if not held or self._connection is not None:
                 raise
             self._begin(marker)  # the connection was lost while nothing was under way
+
+    def lock(self, write: Write, columns: Sequence[str]) -> pa.Table:
+        connection, table, key = self._connected(), write.table, write.key
+        asked = askable(write.values.select(list(key)), key)
+        try:
+            self._savepoint()
+            try:
+                return copy_out(connection, fetch_query(table, columns, key, asked, typed=True) + LOCKED, columns)[0]
+            except psycopg.DataError:  # as in the reader
+                self._go_back(connection)
+                return copy_out(connection, fetch_query(table, columns, key, asked, typed=False) + LOCKED, columns)[0]
+        except psycopg.Error as error:
+            raise self._failed(error, str(table.name)) from error
 
     def write(self, write: Write) -> Outcome:
         if not self._in_transaction:

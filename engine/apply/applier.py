@@ -18,6 +18,8 @@ from engine.ports import Sink
 
 REFUSED = 255
 """In `Applied.result`, beside the results of `engine.model.write`: the database refused the row."""
+OWED = 254
+"""The same: the row was left out, since the target's log still owes us a change of it."""
 
 Rows = npt.NDArray[np.int64]
 
@@ -31,14 +33,15 @@ class Applied:
     refused: dict[int, Poison] = field(default_factory=dict)
 
 
-def apply(sink: Sink, writes: Sequence[Write]) -> list[Applied]:
+def apply(sink: Sink, writes: Sequence[Write], owed: Sequence[npt.NDArray[np.bool_]] | None = None) -> list[Applied]:
     """Writes into the transaction that is open, in the order given, parents before children. Deletes go first, in the opposite order.
-    Transient passes through."""
-    done = [Applied(np.full(len(write), WROTE, dtype=np.uint8)) for write in writes]
-    for write, applied in [*zip(reversed(writes), reversed(done), strict=True)]:
-        _isolated(sink, write, np.flatnonzero(write.op == DELETE), applied)
-    for write, applied in zip(writes, done, strict=True):
-        _isolated(sink, write, np.flatnonzero(write.op != DELETE), applied)
+    owed: per write, the rows to leave out, see `OWED`. Transient passes through."""
+    owed = owed or [np.zeros(len(write), dtype=np.bool_) for write in writes]
+    done = [Applied(np.where(late, OWED, WROTE).astype(np.uint8)) for late in owed]
+    for write, applied, late in reversed([*zip(writes, done, owed, strict=True)]):
+        _isolated(sink, write, np.flatnonzero((write.op == DELETE) & ~late), applied)
+    for write, applied, late in zip(writes, done, owed, strict=True):
+        _isolated(sink, write, np.flatnonzero((write.op != DELETE) & ~late), applied)
     waiting, before = _waiting(writes, done), -1
     while sum(len(rows) for _, _, rows in waiting) != before:  # as long as it helps: in a chain of parents each round may let one more in
         before = sum(len(rows) for _, _, rows in waiting)

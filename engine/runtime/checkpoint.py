@@ -14,15 +14,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import numpy.typing as npt
 import structlog
 
 from engine.apply.applier import Applied, apply
 from engine.apply.order import by_foreign_keys
 from engine.errors import Transient
+from engine.ledger import keys as row_keys
 from engine.ledger.intent import Intent
 from engine.ledger.ledger import Ledger
 from engine.model.batch import DELETE, INSERT, UPDATE
-from engine.model.hashing import UNKNOWN
+from engine.model.hashing import UNKNOWN, hash_column
 from engine.model.schema import TableName
 from engine.model.state import NEVER, State, Writes
 from engine.model.write import MANY_ROWS, NO_ROW, ROW_EXISTS, WROTE, LinkRow, Marker, Write
@@ -34,6 +36,7 @@ from engine.runtime.proposal import Proposal, Proposer, quarantine
 from engine.runtime.topology import Lane, Topology
 
 log = structlog.get_logger()
+Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(slots=True)
@@ -132,7 +135,8 @@ class Checkpoint:
             try:
                 sink.begin(marker)
                 reach("apply.begin")
-                done = apply(sink, writes)
+                owed = [self._owed(sink, proposal, write) for proposal, write in zip(proposals, writes, strict=True)]
+                done = apply(sink, writes, owed)
                 reach("apply.wrote")
                 filled = intent.forked()
                 filled.batches[source, target] = number
@@ -159,6 +163,27 @@ class Checkpoint:
                 self.wait(target, attempt, error)
                 if self._committed(source, target, number):
                     return filled
+
+    def _owed(self, sink: Sink, proposal: Proposal, write: Write) -> Bools:
+        """Rows of the target with a change that its log has yet to show us, where rules over several tables fetch them: writing over such a change would
+        leave nothing to fetch when its event comes. The rows are locked, so none comes in between."""
+        lane, owed = proposal.lane, np.zeros(len(proposal), dtype=np.bool_)
+        rows = np.flatnonzero(proposal.op != INSERT)
+        if not lane.target.captured or not len(rows) or not self.topology.looked_at(lane.target.name):
+            return owed
+        tracked, keys = lane.target, [proposal.target_keys[i] for i in rows]
+        state = self.ledger.known(tracked.name, keys)
+        self.ledger.pending.overlay(tracked.name, keys, state)
+        found = sink.lock(write.take(rows), (*tracked.identity, *tracked.cells))
+        place = {key: i for i, key in enumerate(keys)}
+        there = np.array([place.get(key or b"", -1) for key in row_keys.encode([found.column(c).combine_chunks() for c in tracked.identity])], dtype=np.int64)
+        other = np.zeros(len(there), dtype=np.bool_)
+        for c, name in enumerate(tracked.cells):
+            known = state.hashes[there, c]
+            other |= (known != UNKNOWN) & (known != hash_column(tracked.type(name), found.column(name), self.ledger.seed))
+        other &= (there >= 0) & state.present[there]
+        owed[rows[there[other]]] = True
+        return owed
 
     def _committed(self, source: str, target: str, number: int) -> bool:
         attempt = 0

@@ -184,6 +184,10 @@ class Topology:
         views = [lane for lane in self.lanes.values() if lane.view is not None]
         return [(lane, alias) for lane in views for alias, tracked in _read(lane).items() if tracked.name == table]
 
+    def looked_at(self, table: str) -> bool:
+        """Whether rules over several tables fetch its rows: a value that stood there when its event was written may be all that they ever see of it."""
+        return bool(self.views_over(table))
+
     def columns(self) -> dict[str, tuple[str, ...]]:
         """What the ledger keeps rows of, with their cells: tables and views."""
         views = {lane.view.name: lane.view.cells for lane in self.lanes.values() if lane.view is not None}

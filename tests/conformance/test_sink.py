@@ -450,3 +450,41 @@ def test_a_table_that_is_gone_is_terminal(side: Any, people: Table) -> None:
     sink.begin(side.marker())
     with pytest.raises(Terminal):
         sink.write(side.write(people, ("id",), ALL, [(INSERT, person(1))]))
+
+
+# --- locks ---
+
+
+def test_locked_rows_are_given_as_the_reader_gives_them_and_nobody_changes_them_before_the_end(side: Any, people: Table) -> None:
+    sink = side.sink()
+    put(side, sink, side.write(people, ("id",), ALL, [(INSERT, person(1, note="žluť")), (INSERT, person(2)), (INSERT, person(3))]))
+    write = side.write(people, ("id",), ("id", "note"), [(UPDATE, ("1", "of ours")), (DELETE, ("3", None)), (UPDATE, ("99", "nowhere"))])
+    sink.begin(side.marker(2))
+    found = sink.lock(write, ALL)
+    assert found.sort_by("id") == side.reader().fetch(people, ALL, ("id",), write.values.select(["id"])).sort_by("id")
+    change = "UPDATE people SET note = 'of an application' WHERE id = {}"
+    held = "SELECT id FROM people WHERE id = {} FOR UPDATE NOWAIT"
+    for number in (1, 3):
+        with pytest.raises(Exception, match=r"(?i)lock"):
+            side.execute(held.format(number))
+    side.execute(change.format(2))
+    # a table written for the first time, for which a staging table has to be made, does not let the locks go
+    other = side.table("other", "id bigint NOT NULL PRIMARY KEY")
+    assert sink.write(side.write(other, ("id",), ("id",), [(INSERT, ("5",))])).result.tolist() == [WROTE]
+    assert sink.write(write.take(np.array([0]))).result.tolist() == [WROTE]
+    with pytest.raises(Exception, match=r"(?i)lock"):
+        side.execute(held.format(3))
+    sink.commit()
+    side.execute(change.format(3))
+    assert [row[4] for row in stored(side)] == ["of ours", "of an application", "of an application"]
+
+
+def test_a_key_that_cannot_be_in_the_table_locks_nothing(side: Any, people: Table) -> None:
+    sink = side.sink()
+    put(side, sink, side.write(people, ("id",), ALL, [(INSERT, person(1))]))
+    sink.begin(side.marker(2))
+    asked = side.write(people, ("id",), ("id",), [(DELETE, ("no number",)), (DELETE, ("1",))])
+    assert sink.lock(asked, ("id",)).to_pylist() == [{"id": "1"}]
+    assert sink.write(side.write(people, ("id",), ALL, [(INSERT, person(2))])).result.tolist() == [WROTE]
+    sink.commit()
+    assert [row[0] for row in stored(side)] == [1, 2]

@@ -215,6 +215,9 @@ class Sink:
         self._marker, self._changes = marker, []
         self._rows = {name: dict(rows) for name, rows in self.database.rows.items()}
 
+    def lock(self, write: Write, columns: Sequence[str]) -> pa.Table:
+        return self.database.fetch(write.table, columns, write.key, write.values)
+
     def write(self, write: Write) -> Outcome:
         self.database.fault("write")
         before = ({name: dict(rows) for name, rows in self._rows.items()}, list(self._changes))
