@@ -6,6 +6,7 @@ The work is done next door: `statement` takes the text apart, `scope` finds the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from sqlglot import exp
 from sqlglot.tokenizer_core import Token
@@ -13,6 +14,7 @@ from sqlglot.tokenizer_core import Token
 from engine.errors import SynclineError
 from engine.mapping.binding import Binder
 from engine.mapping.conversion import text_length
+from engine.mapping.extent import extent_of
 from engine.mapping.findings import Findings
 from engine.mapping.functions import check_functions
 from engine.mapping.joined_compiler import JoinedSource, compile_joined
@@ -47,20 +49,34 @@ def compile_rule(
     """
     findings = Findings(name)
     tokens, select = parse(sql, findings)
+    rule = _compiled(name, sql, tokens, select, into, key, table, lookups, adapters or {}, findings)
+    if rule is not None and select is not None:
+        rule = replace(rule, extent=extent_of(select, rule.columns))
+    return rule, findings.problems
+
+
+def _compiled(
+    name: str,
+    sql: str,
+    tokens: Sequence[Token],
+    select: exp.Select | None,
+    into: TableName,
+    key: Sequence[str],
+    table: Tables,
+    lookups: Mapping[str, Lookup],
+    adapters: Mapping[str, str],
+    findings: Findings,
+) -> CompiledRule | None:
     if select is not None and is_joined(select):
         sound = check_shape(select, findings)
         target = _live(table, (into.system, into.schema, into.table), findings)
-        rule = _joined(name, sql, tokens, select, target, key, table, lookups, adapters or {}, findings) if sound else None
-        return rule, findings.problems
+        return _joined(name, sql, tokens, select, target, key, table, lookups, adapters, findings) if sound else None
     statement = read_statement(sql, findings)
     target = _live(table, (into.system, into.schema, into.table), findings)
-    if statement is None:
-        return None, findings.problems
-    source = _live(table, statement.source, findings)
-    if source is None:
-        return None, findings.problems
-    compiler = _Compiler(name, statement, source, target, lookups, adapters or {}, findings)
-    return compiler.compile(key), findings.problems
+    source = _live(table, statement.source, findings) if statement is not None else None
+    if statement is None or source is None:
+        return None
+    return _Compiler(name, statement, source, target, lookups, adapters, findings).compile(key)
 
 
 def _joined(

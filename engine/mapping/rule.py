@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from engine.mapping.extent import Extent
 from engine.mapping.step import Step
 from engine.model.schema import Column, Table
 
@@ -123,6 +124,8 @@ class CompiledRule:
     and the path to the base of every table it looks at are included. filter_origins: the same for WHERE, HAVING and INNER JOIN. `key_plan` is
     empty where the key does not follow from the base row alone.
 
+    extent: what the text says of the rows it gives, see `engine.mapping.extent`.
+
     link: where the target makes the key itself, the name of the link; the key is then the target's primary key, which the rule does not write.
     """
 
@@ -136,6 +139,7 @@ class CompiledRule:
     lineage: Mapping[str, tuple[str, ...]]
     plan: Plan
     key_plan: Plan
+    extent: Extent = field(default_factory=dict)
     joined: tuple[JoinedTable, ...] = ()
     origins: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
     filter_origins: tuple[tuple[str, str], ...] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from engine.mapping.extent import apart
 from engine.mapping.rule import CompiledRule
 from engine.model.schema import ForeignKey, Table, TableName
 from engine.model.types import Kind
@@ -35,10 +36,13 @@ def rule_problems(settings: RuleSettings, rule: CompiledRule, whole: Settings) -
     elif not whole.systems[source].capture:
         fix = f"take capture = false out of [systems.{source}], or take the rule out"
         found.append(_error(where, f"reads {source}, whose log is not read", fix))
-    if rule.joined:
-        reads = ", ".join(str(table.name) for table in (rule.source, *(joined.table for joined in rule.joined)))
-        what = f"joins of several tables come with a later version; it reads {reads}"
-        found.append(_error(where, what, "read one table of a system, and lookups"))
+    for joined in rule.joined:
+        if not (joined.table.primary_key or len(joined.table.log_key) < len(joined.table.columns)):
+            what = f"joins {joined.table.name}, which has no primary key: its rows cannot be told apart"
+            found.append(_error(where, what, f"give {joined.table.name} a primary key"))
+    if rule.joined and settings.clock:
+        what = "names a clock, but reads several tables: the clock of one row says nothing of the others"
+        found.append(_error(where, what, "take clock out; the commit time is used"))
     if rule.joined and (rule.link or any(output.xref for output in rule.plan.outputs)):
         what = "a rule over several tables has no link and no xref() yet"
         found.append(_error(where, what, "read one table, with what it looks up in lookups, or name a key that both systems have"))
@@ -190,9 +194,24 @@ def _written_twice(target: TableName, writers: Sequence[CompiledRule]) -> Iterat
     for i, rule in enumerate(writers):
         for earlier in writers[:i]:
             both = [column for column in rule.columns if column in earlier.columns and column not in rule.key]
-            if both and rule.source.name != earlier.source.name:
+            one_table = rule.source.name == earlier.source.name
+            if not both or set(rule.key) != set(earlier.key) or apart(rule.extent, earlier.extent, rule.key, one_table=one_table):
+                continue
+            where = f"rule {rule.name}"
+            fix = "let one rule write a column, or let no row fulfil the WHERE of both, as with kind = 'a' and kind = 'b'"
+            if not one_table:
                 what = f"writes {_columns(both)} of {target} from {rule.source.name}, the rule {earlier.name} from {earlier.source.name}"
-                yield _error(f"rule {rule.name}", what, "let one rule write a column, from one table")
+                yield _error(where, what, fix)
+            elif not (_filters(rule) and _filters(earlier)):
+                what = f"writes {_columns(both)} of {target} for rows of {rule.source.name} for which the rule {earlier.name} writes them as well"
+                yield _error(where, what, fix)
+            else:
+                what = f"writes {_columns(both)} of {target} as the rule {earlier.name} does: a row that fulfils the WHERE of both would be written by both"
+                yield Problem(severity="warning", where=where, what=what, fix="make sure that no row does")
+
+
+def _filters(rule: CompiledRule) -> bool:
+    return bool(rule.filter_reads or rule.filter_origins)
 
 
 def _policies(settings: RuleSettings, rule: CompiledRule, where: str, sides: tuple[str, str]) -> Iterator[Problem]:

@@ -6,8 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import sqlglot
 from pydantic import SecretStr
 
+from engine.mapping.extent import extent_of
 from engine.mapping.rule import CompiledRule, JoinedTable, Plan
 from engine.model.schema import Column, ForeignKey, Table, TableName
 from engine.model.types import DataType, Kind
@@ -123,7 +125,42 @@ def test_two_rules_on_one_table_need_one_key_and_do_not_share_columns() -> None:
     assert "writes the column name of erp.public.customers from shop.public.accounts, the rule a from crm.public.accounts" in problem.what
     (problem,) = set_problems([first, compiled("c", key=("name",))])
     assert "by (name), the rule a by (id)" in problem.what
-    assert set_problems([first, compiled("d"), compiled("e", target=table("erp", "others"))]) == []
+    (problem,) = set_problems([first, compiled("d"), compiled("e", target=table("erp", "others"))])
+    assert (problem.severity, problem.where) == ("error", "rule d")
+    assert "for which the rule a writes them as well" in problem.what
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "severity"),
+    [
+        ("WHERE a.kind = 'billing'", "WHERE b.kind = 'shipping' AND b.city <> ''", None),
+        ("WHERE a.kind IN ('x', 'y') AND a.city <> ''", "WHERE 'z' = b.kind", None),
+        ("WHERE a.kind IS NULL", "WHERE b.kind = 'z'", None),
+        ("WHERE a.active", "WHERE NOT b.active", None),
+        ("WHERE lower(a.kind) = 'x'", "WHERE LOWER(b.kind) = 'y'", None),
+        ("WHERE a.kind IN ('x', 'y')", "WHERE b.kind IN ('y', 'z')", "warning"),
+        ("WHERE a.kind = 'x' OR a.active", "WHERE b.kind = 'y'", "warning"),
+        ("WHERE a.kind = 'x'", "WHERE b.city = 'y'", "warning"),
+        ("", "WHERE b.kind = 'x'", "error"),
+        ("JOIN crm.kinds AS k ON k.id = a.kind WHERE k.name = 'x'", "WHERE b.name = 'y'", "warning"),
+    ],
+)
+def test_two_rules_may_write_one_column_where_no_row_belongs_to_both(one: str, other: str, severity: str | None) -> None:
+    def rule(name: str, alias: str, where: str) -> CompiledRule:
+        select = sqlglot.parse_one(f"SELECT {alias}.id AS id, {alias}.name AS name FROM crm.accounts AS {alias} {where}", dialect="duckdb")
+        return replace(compiled(name), extent=extent_of(select, ("id", "name")), filter_reads=("kind",) if where else ())  # type: ignore[arg-type]
+
+    assert [p.severity for p in set_problems([rule("a", "a", one), rule("b", "b", other)])] == ([severity] if severity else [])
+
+
+def test_a_constant_in_the_key_keeps_rules_apart_whatever_they_read() -> None:
+    def rule(name: str, kind: str, source: Table) -> CompiledRule:
+        select = sqlglot.parse_one(f"SELECT a.id AS id, '{kind}' AS kind, a.name AS name FROM crm.x AS a", dialect="duckdb")
+        return replace(compiled(name, source=source, key=("id", "kind")), extent=extent_of(select, ("id", "kind", "name")))  # type: ignore[arg-type]
+
+    billing, shipping = rule("a", "billing", table("crm", "accounts")), rule("b", "shipping", table("crm", "depots"))
+    assert set_problems([billing, shipping]) == []
+    assert [p.severity for p in set_problems([billing, rule("c", "billing", table("crm", "depots"))])] == ["error"]
 
 
 @pytest.mark.parametrize(("action", "warned"), [("CASCADE", True), ("SET NULL", True), ("NO ACTION", False), ("RESTRICT", False)])
