@@ -39,6 +39,8 @@ CLOCK_SET_BACK_US = 5_000_000
 ATTEMPTS = 14
 """How often a key is asked again, with growing pauses (about two minutes in all), before a person has to look at it; longer while a log is far behind."""
 BEHIND_SECONDS = 60
+PASSING = ("foreign_key", "ambiguous_match", "unsettled")
+"""Reasons of a quarantine that may be gone by themselves: the parent arrives, the log catches up."""
 
 
 @dataclass(slots=True)
@@ -223,14 +225,14 @@ class Pipeline:
         return lane is not None and lane.source.system in systems
 
     def ask_dependants(self, *, now: bool = False) -> int:
-        """Rows in quarantine for want of their parent are asked again by themselves, less and less often (after 1, 2, 4 ... 300 s); all of them where
-        `now`. Returns how many."""
+        """Rows in quarantine for a reason that may go by itself are asked again, less and less often (after 1, 2, 4 ... 300 s); all of them where `now`.
+        Returns how many."""
         self.checkpoint.flight.land()
         at = self.proposer.now_us()
         due = [
             key
             for key, record in self.ledger.quarantine.items()
-            if record["reason"] in ("foreign_key", "ambiguous_match") and (now or at - record["last"] > min(2 ** (record["attempts"] - 1), 300) * 1_000_000)
+            if record["reason"] in PASSING and (now or at - record["last"] > min(2 ** (record["attempts"] - 1), 300) * 1_000_000)
         ]
         if due:
             self.ledger.take_over(Intent(asks=dict.fromkeys(due, 0)))

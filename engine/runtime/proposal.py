@@ -316,7 +316,9 @@ class _Proposing:
             known[: len(rows), c] = ~touched.missing[np.ix_(rows, self._columns(lane.rule.lineage[name]))].any(axis=1)
         state = touched.state.take(np.concatenate([rows, gone]).astype(np.intp))
         stamps = self._stamps(state)
-        newest = np.maximum(state.life, state.stamps[:, lane.reads].max(axis=1)) if len(lane.reads) else state.life.copy()
+        # Who deletes the row on the way back minds all of its cells, whatever this rule reads of it: both have to say the same of who was later.
+        reads = state.stamps if any(alias == "" for _, alias in lane.returns) and lane.view is None else state.stamps[:, lane.reads]
+        newest = np.maximum(state.life, reads.max(axis=1)) if reads.shape[1] else state.life.copy()
         have = self.by.ledger.actual(lane.target.name, keys + gone_keys)
         have = State(have.present, have.newest(), have.fence, have.hashes[:, lane.target_cell], have.stamps[:, lane.target_cell])
         present = np.arange(count) < len(rows)

@@ -151,7 +151,9 @@ class Views:
         known = hashes != UNKNOWN
         changed[:, : view.own + 1] = known & ((hashes != stored.hashes[:, : view.own + 1]) | anew[:, None])
         newest = gathered.stamps(chosen, stored)
-        newest = np.where(anew[:, None], np.maximum(newest, state.life[:, None]), newest)
+        # What a record that came back lacks of its joined rows, it lacks since it was deleted.
+        born = np.where(stored.present, state.life, np.maximum(state.life, stored.life))
+        newest = np.where(anew[:, None], np.maximum(newest, born[:, None]), newest)
         state.hashes[:, : view.own + 1] = np.where(known, hashes, stored.hashes[:, : view.own + 1])
         state.stamps[changed] = np.maximum(stored.stamps, newest)[changed]
         state.hashes[~state.present], state.stamps[~state.present] = UNKNOWN, NEVER

@@ -7,34 +7,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from engine.model.schema import Column, Table, TableName
-from engine.model.types import DataType, Kind
+from tests.unit.mapping.joined_tables import INT, TABLES, TEXT, compiled
 from tests.unit.mapping.mistakes import cases
-
-INT = DataType(kind=Kind.INT, name="int", bits=32)
-TEXT = DataType(kind=Kind.TEXT, name="varchar", length=40)
-DOUBLE = DataType(kind=Kind.FLOAT, name="double", bits=64)
-
-
-def _decimal(scale: int) -> DataType:
-    return DataType(kind=Kind.DECIMAL, name=f"decimal(12,{scale})", precision=12, scale=scale)
-
-
-def _table(name: str, columns: dict[str, DataType], key: tuple[str, ...] = ("id",)) -> Table:
-    found = tuple(Column(name=column, type=of, nullable=column not in key) for column, of in columns.items())
-    return Table(name=TableName("crm", "crm", name), columns=found, primary_key=key, unique=(key,) if key else (), log_key=key)
-
-
-TABLES = {
-    ("crm", table.name.table): table
-    for table in (
-        _table("parties", {"id": INT, "name": TEXT, "boss": INT, "limit": _decimal(4), "weight": DOUBLE}),
-        _table("addresses", {"id": INT, "party_id": INT, "kind": TEXT, "city": TEXT, "country": TEXT, "moved": DataType(kind=Kind.INSTANT, name="timestamp")}),
-        _table("countries", {"code": TEXT, "name": TEXT}, ("code",)),
-        _table("lines", {"party_id": INT, "nr": INT, "amount": _decimal(2), "weight": DOUBLE}, ("party_id", "nr")),
-        _table("heap", {"id": INT}, ()),
-    )
-}
 
 
 @pytest.mark.parametrize(("headers", "sql"), cases("joined_mistakes.sql"))
@@ -46,12 +20,6 @@ def test_each_mistake_is_told_and_nothing_else(compile_sql: Any, headers: list[t
     errors = [p for p in problems if p.severity == "error"]
     assert len(errors) == sum(severity == "error" for severity, *_ in wanted), errors
     assert (rule is None) == bool(errors)
-
-
-def compiled(compile_sql: Any, sql: str, key: tuple[str, ...] = ("ref",)) -> Any:
-    rule, problems = compile_sql(sql, tables=TABLES, key=key)
-    assert rule is not None, problems
-    return rule
 
 
 def test_the_tree_of_joined_tables(compile_sql: Any) -> None:
