@@ -119,6 +119,12 @@ class Sink(Protocol):
         Poison when the database refuses a row; then the transaction is as it was before this call and can go on.
         Transient (deadlock, lost connection): the whole transaction is gone; the caller begins again."""
 
+    def rekey(self, table: Table, key: Sequence[str], before: Sequence[str], after: Sequence[str], *, copy: bool) -> int:
+        """Gives one row another key, in place: the database carries the rows along that refer to it, or refuses, as its foreign keys say. WROTE; NO_ROW;
+        ROW_EXISTS (rows stand under both keys, nothing was changed); MANY_ROWS. before, after: canonical texts.
+        copy: the row stays, and a copy of it is put under the new key; columns that the database makes are made anew.
+        Errors as `write`."""
+
     def prepare_links(self) -> None:
         """Creates `syncline_link` when absent; asked for only where rules have links. Idempotent. Terminal as `prepare`."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,7 @@ from adapters.mysql.failure import number_of
 from adapters.mysql.fit import one_array, refuse_unfit
 from adapters.mysql.reader import conditions, select_rows
 from adapters.mysql.refused import name_rows
+from adapters.mysql.rekey import rekey
 from adapters.mysql.rows import select
 from adapters.mysql.schema import Described, describe
 from adapters.mysql.stage import Stage
@@ -53,7 +55,7 @@ class MySqlSink:
         self._connection: pymysql.Connection | None = None
         self._stages: dict[tuple[TableName, tuple[str, ...]], Stage] = {}
         self._begun: Marker | None = None
-        self._done: list[tuple[Write, Outcome]] = []
+        self._done: list[tuple[Write | _Rekeyed, Outcome]] = []
         self._dirty: set[str] = set()
         self._local = True
         self._pause: dict[TableName, int] = {}
@@ -163,6 +165,13 @@ class MySqlSink:
             if not isinstance(refused, Poison):
                 raise
             raise _placed(refused, write.table) from error
+
+    def rekey(self, table: Table, key: Sequence[str], before: Sequence[str], after: Sequence[str], *, copy: bool) -> int:
+        connection = self._in_transaction()
+        with self._errors(str(table.name)):
+            result = rekey(connection, table, key, before, after, copy=copy)
+            self._done.append((_Rekeyed(table, tuple(key), tuple(before), tuple(after), copy), Outcome(result=np.array([result], dtype=np.uint8))))
+            return result
 
     def prepare_links(self) -> None:
         where = f"{self._system}.syncline_link"
@@ -377,16 +386,16 @@ class MySqlSink:
         _create(connection, stage, write)
         self._stages[self._place(write)] = stage
         self._start(connection, begun)
-        for earlier, columns, found in locked:
-            if not self.lock(earlier, columns).equals(found):
-                raise Transient("rows were changed by another transaction meanwhile", where=str(earlier.table.name))
+        for seen, columns, found in locked:
+            if not self.lock(seen, columns).equals(found):
+                raise Transient("rows were changed by another transaction meanwhile", where=str(seen.table.name))
         for earlier, outcome in done:
             try:
-                again = self._write(connection, earlier)
+                again = self._write(connection, earlier) if isinstance(earlier, Write) else earlier.again(connection)
             except Poison as error:
-                raise Transient("rows were changed by another transaction meanwhile", where=str(earlier.table.name)) from error
+                raise Transient("rows were changed by another transaction meanwhile", where=str(table)) from error
             if not np.array_equal(again.result, outcome.result):
-                raise Transient("rows were changed by another transaction meanwhile", where=str(earlier.table.name))
+                raise Transient("rows were changed by another transaction meanwhile", where=str(table))
             self._done.append((earlier, outcome))
 
     def _in_transaction(self) -> pymysql.Connection:
@@ -481,6 +490,20 @@ def _create(connection: pymysql.Connection, stage: Stage, write: Write) -> None:
         if isinstance(wrapped, Poison):  # no row is at fault here
             wrapped = Terminal(f"no staging table can be made: {wrapped.what}", where=wrapped.where, fix="report this with the table's definition")
         raise wrapped from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Rekeyed:
+    """A change of key that was carried out, to play it again."""
+
+    table: Table
+    key: tuple[str, ...]
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+    copy: bool
+
+    def again(self, connection: pymysql.Connection) -> Outcome:
+        return Outcome(result=np.array([rekey(connection, self.table, self.key, self.before, self.after, copy=self.copy)], dtype=np.uint8))
 
 
 def create_checkpoint() -> str:

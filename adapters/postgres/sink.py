@@ -20,6 +20,7 @@ from psycopg import errors
 from adapters.postgres import refusal, staging
 from adapters.postgres.connection import Connection, connect, lost, wrap
 from adapters.postgres.reader import LOCKED, askable, copy_out, fetch_query
+from adapters.postgres.rekey import rekey
 from adapters.postgres.schema import addresses_one, quoted_table
 from adapters.postgres.statements import statement
 from engine.errors import Poison, SynclineError, Terminal, Transient
@@ -165,6 +166,22 @@ class PostgresSink:
             hopeful = False
             # several rows although the catalogue, as we knew it, has a unique index
             one_row_per_key = one_row_per_key and found is not _Again.SEVERAL_ROWS
+
+    def rekey(self, table: Table, key: Sequence[str], before: Sequence[str], after: Sequence[str], *, copy: bool) -> int:
+        where = str(table.name)
+        try:
+            self._savepoint()
+            return rekey(self._connected(), table, key, before, after, copy=copy)
+        except psycopg.Error as error:
+            failure = wrap(error, where)
+            connection = self._connection
+            if not isinstance(failure, Poison) or connection is None or lost(connection):
+                raise self._failed(error, where) from error
+            try:
+                self._go_back(connection)
+            except psycopg.Error as again:
+                raise self._failed(again, where) from again
+            raise failure from error
 
     def prepare_links(self) -> None:
         connection = self._connected()

@@ -35,6 +35,7 @@ class Intent:
     batches: (source, target) -> batch number of ours. rows: table -> (keys, packed states). writes: what we wrote, by (source, target, table).
     echoed: (source, target, batch): everything up to this batch was shown by the target's log. asks: (rule, key) -> attempts, None when done.
     quarantined: (rule, key) -> record, None when released. held: the same for cells held for a person.
+    moved: (rule, key) -> [target key under which a row still stands whose key was changed, its source key then], in hex; None when it has the new one.
     aliases: table -> {log key: row key, None when gone}. links: rule or crosswalk -> {key here: key there, None when taken back}.
     counters: rule -> {counter: added}.
     joins: index (see `Ledger.joined`) -> {row key: the row's value there, empty when it is null, None when the row is gone}.
@@ -49,6 +50,7 @@ class Intent:
     asks: dict[RowKey, int | None] = field(default_factory=dict)
     quarantined: dict[RowKey, dict[str, Any] | None] = field(default_factory=dict)
     held: dict[RowKey, dict[str, Any] | None] = field(default_factory=dict)
+    moved: dict[RowKey, list[str] | None] = field(default_factory=dict)
     aliases: dict[str, dict[bytes, bytes | None]] = field(default_factory=dict)
     links: dict[str, dict[bytes, bytes | None]] = field(default_factory=dict)
     joins: dict[str, dict[bytes, bytes | None]] = field(default_factory=dict)
@@ -82,6 +84,7 @@ class Intent:
             "asks": _listed(self.asks),
             "quarantined": _listed(self.quarantined),
             "held": _listed(self.held),
+            "moved": _listed(self.moved),
             "aliases": {t: [[k.hex(), None if v is None else v.hex()] for k, v in d.items()] for t, d in self.aliases.items()},
             "links": {r: [[k.hex(), None if v is None else v.hex()] for k, v in d.items()] for r, d in self.links.items()},
             "joins": {i: [[k.hex(), None if v is None else v.hex()] for k, v in d.items()] for i, d in self.joins.items()},
@@ -107,6 +110,7 @@ class Intent:
             asks=_unlisted(fields["asks"]),
             quarantined=_unlisted(fields["quarantined"]),
             held=_unlisted(fields["held"]),
+            moved=_unlisted(fields.get("moved", [])),
             aliases={
                 t: {bytes.fromhex(k): None if v is None else bytes.fromhex(v) for k, v in d} for t, d in fields["aliases"].items()
             },

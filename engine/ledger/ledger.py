@@ -55,6 +55,7 @@ class Ledger:
         self.asks: dict[RowKey, int] = {}
         self.quarantine: dict[RowKey, dict[str, Any]] = {}
         self.held: dict[RowKey, dict[str, Any]] = {}
+        self.moved: dict[RowKey, list[str]] = {}
         self.waiting: dict[tuple[str, bytes], set[RowKey]] = {}
         """Rows in quarantine for want of a link, by (crosswalk, key that is to be linked)."""
         self.wait_for: Callable[[str, Iterable[bytes]], None] = lambda _table, _keys: None
@@ -191,7 +192,7 @@ class Ledger:
         """Step 3 of a checkpoint: the intent becomes the ledger, in one transaction."""
         dbs = [f"rows {t}" for t in intent.rows] + [f"alias {t}" for t in intent.aliases] + [f"links {r}" for r in intent.links]
         dbs += [f"{kind} {index}" for index in intent.joins for kind in ("join", "joined")]
-        for name in [*dbs, "meta", "intent", "pending", "asks", "quarantine", "held", "conflicts", "long_keys"]:
+        for name in [*dbs, "meta", "intent", "pending", "asks", "quarantine", "held", "moved", "conflicts", "long_keys"]:
             self._db(name)
         with self._writing() as txn:
             for table, (keys, states) in intent.rows.items():
@@ -294,7 +295,7 @@ class Ledger:
 
     @staticmethod
     def _record_sets(intent: Intent) -> list[tuple[str, Mapping[RowKey, Any]]]:
-        return [("asks", intent.asks), ("quarantine", intent.quarantined), ("held", intent.held)]
+        return [("asks", intent.asks), ("quarantine", intent.quarantined), ("held", intent.held), ("moved", intent.moved)]
 
     def _load(self) -> None:
         for name, _ in self._record_sets(Intent()):

@@ -63,6 +63,15 @@ class Pending:
             if len(rows):
                 batch.writes.overlay(found[rows], state, rows)
 
+    def moved_away(self, table: str, keys: Sequence[bytes]) -> npt.NDArray[np.bool_] | None:
+        """Rows that a pending write puts under another key; None where no write of this table does."""
+        away: set[bytes] = set()
+        for batch in self._batches:
+            kept = batch.writes.kept
+            if batch.table == table and kept is not None:
+                away |= {key for key, row in batch.places.items() if not batch.writes.present[row] and kept[row].any()}
+        return np.array([key in away for key in keys], dtype=np.bool_) if away else None
+
     def ours(self, table: str, source: str, number: int, keys: Sequence[bytes]) -> tuple[Writes, npt.NDArray[np.int64]] | None:
         """The writes of a batch to a table, and for each key its row in them, -1 where the batch did not write it."""
         for batch in self._batches:

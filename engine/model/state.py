@@ -85,6 +85,7 @@ class Writes:
     """What one batch wrote into one table, not yet echoed: one element per row.
 
     mask: cells that were written. insert: the row was created (all its cells are ours). present False: the row was deleted.
+    kept: cells that a row brought along under a new key: they stand there, but are not ours. None where no row did.
     """
 
     keys: list[bytes]
@@ -94,6 +95,7 @@ class Writes:
     mask: Bools
     hashes: UInt64s
     stamps: Int64s
+    kept: Bools | None = None
 
     def reshaped(self, place: Int64s) -> Writes:
         """The same over other columns: place says for each which old one it was, -1 for none."""
@@ -102,7 +104,8 @@ class Writes:
             np.where(had, a[:, place] if a.shape[1] else np.zeros((len(a), len(place)), a.dtype), a.dtype.type(empty))
             for a, empty in ((self.mask, False), (self.hashes, UNKNOWN), (self.stamps, NEVER))
         )
-        return Writes(self.keys, self.present, self.insert, self.life, mask, hashes, stamps)
+        kept = None if self.kept is None else np.where(had, self.kept[:, place], False)
+        return Writes(self.keys, self.present, self.insert, self.life, mask, hashes, stamps, kept)
 
     def joined(self, other: Writes) -> Writes:
         """Both as one: where they wrote cells of the same row, the row has the cells of both."""
@@ -116,10 +119,20 @@ class Writes:
         own.stamps[mine] = np.where(written, other.stamps[theirs], own.stamps[mine])
         own.insert[mine] |= other.insert[theirs]
         rest = np.flatnonzero(shared < 0)
-        return Writes(
-            own.keys + [other.keys[i] for i in rest],
-            *(np.concatenate([getattr(own, f), getattr(other, f)[rest]]) for f in ("present", "insert", "life", "mask", "hashes", "stamps")),
+        kept = None
+        if self.kept is not None or other.kept is not None:
+            kept = np.concatenate([self.brought, other.brought[rest]])
+            kept[mine] |= other.brought[theirs]
+            kept[mine] &= ~own.mask[mine]
+        present, insert, life, mask, hashes, stamps = (
+            np.concatenate([getattr(own, f), getattr(other, f)[rest]]) for f in ("present", "insert", "life", "mask", "hashes", "stamps")
         )
+        return Writes(own.keys + [other.keys[i] for i in rest], present, insert, life, mask, hashes, stamps, kept)
+
+    @property
+    def brought(self) -> Bools:
+        """`kept`, shape as `mask`."""
+        return np.zeros_like(self.mask) if self.kept is None else self.kept
 
     def overlay(self, mine: Int64s, state: State, rows: Int64s) -> None:
         """Puts the writes number `mine` over `rows` of `state`: what stands there as far as we know. An update never creates a row."""
@@ -128,7 +141,7 @@ class Writes:
         same = self.present[mine] == state.present[rows]
         state.life[rows] = np.where(same, np.maximum(state.life[rows], self.life[mine]), self.life[mine])
         state.present[rows] = self.present[mine]
-        written = self.mask[mine]
+        written = self.mask[mine] if self.kept is None else self.mask[mine] | self.kept[mine]
         state.hashes[rows] = np.where(written, self.hashes[mine], state.hashes[rows])
         state.stamps[rows] = np.where(written, self.stamps[mine], state.stamps[rows])
         gone = rows[~self.present[mine]]

@@ -26,7 +26,8 @@ class Events:
     """Row events of one table in log order; one element per event.
 
     row: which row of the `State` they concern. op: INSERT, UPDATE, DELETE. stamp: of the commit (shape (events,), or (events, 1)). fence: see `Chunk.fence`.
-    hashes: shape (events, columns); missing: the same shape, true where the event has no value. computed: shape (columns,), columns that the database
+    moved: the event gives the row another key, under which it begins to live now. hashes: shape (events, columns); missing: the same shape, true where the
+    event has no value. computed: shape (columns,), columns that the database
     computes: what an update does to them is not known where the log leaves them out.
     """
 
@@ -37,6 +38,7 @@ class Events:
     hashes: npt.NDArray[np.uint64]
     missing: npt.NDArray[np.bool_]
     computed: npt.NDArray[np.bool_] | None = None
+    moved: npt.NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.row)
@@ -118,7 +120,8 @@ def _one_each(
     if len(chosen) == 0:
         return
     created = ~state.present[row]
-    state.life[row[created]] = life[created]
+    born = created if events.moved is None else created | events.moved[chosen]
+    state.life[row[born]] = life[born]
     state.present[row] = True
     old_hash, old_stamp = state.hashes[row], state.stamps[row]
     old_hash[created], old_stamp[created] = UNKNOWN, NEVER

@@ -185,6 +185,7 @@ def _joined(parts: Sequence[Changes]) -> Changes:
         op=np.concatenate([part.op for part in parts])[order],
         values=pa.concat_tables([part.values for part in parts]).take(pa.array(order)).combine_chunks(),
         missing=np.concatenate([part.missing for part in parts])[order],
+        moved=np.concatenate([np.zeros(len(part), dtype=np.bool_) if part.moved is None else part.moved for part in parts])[order],
     )
 
 

@@ -19,6 +19,7 @@ import structlog
 
 from engine.apply.applier import Applied, apply
 from engine.apply.order import by_foreign_keys
+from engine.apply.rekey import Key
 from engine.errors import Transient
 from engine.ledger import keys as row_keys
 from engine.ledger.intent import Intent
@@ -33,6 +34,7 @@ from engine.runtime.failpoints import reach
 from engine.runtime.flight import Flight
 from engine.runtime.identity import ANY, from_rows, link_rows, settle, wake
 from engine.runtime.proposal import Proposal, Proposer, quarantine
+from engine.runtime.rekeys import forget, remember
 from engine.runtime.topology import Lane, Topology
 
 log = structlog.get_logger()
@@ -66,7 +68,7 @@ class Checkpoint:
             if proposal.lane.rule.link and (proposal.op == INSERT).any():
                 keys.setdefault(f"links {proposal.lane.crosswalk}", {ANY}).update(proposal.source_keys)
                 keys.setdefault(f"links {proposal.lane.way_back}", {ANY})
-            keys.setdefault(proposal.lane.target.name, set()).update(proposal.target_keys)
+            keys.setdefault(proposal.lane.target.name, set()).update(proposal.target_keys, (was for was in proposal.was or () if was is not None))
             keys.setdefault(proposal.lane.source.name, set()).update(proposal.source_keys)
         self.flight.depart(source, keys, lambda: self._carry_out(intent, proposals, source, position))
 
@@ -78,6 +80,11 @@ class Checkpoint:
         later = {(p.lane.name, key): p.lane.target.system for p in proposals if p.lane.target.system in targets[1:] for key in p.source_keys}
         kept = {ask for ask in later if intent.asks.get(ask) is not None}  # asked again anyhow, after what is written now
         intent.asks |= {ask: 0 for ask in later if ask not in kept}
+        for p in proposals:
+            if p.was is not None and p.lane.target.system in targets[1:]:
+                for key, was, name in zip(p.source_keys, p.was, p.names or (), strict=True):
+                    if was is not None:
+                        remember(intent, p.lane, key, was, name)
         for rule, _ in later:
             intent.count(rule, waiting=1)
         for target in targets:
@@ -129,6 +136,7 @@ class Checkpoint:
         sink, number = self.sinks[target], self.ledger.batch(source, target) + 1
         marker = Marker(rule_set=self.rule_set, source=source, batch=number, position=position)
         writes = [_write(p) for p in proposals]
+        standing = [self._standing(p) for p in proposals]
         attempt = 0
         while True:
             attempt += 1
@@ -136,7 +144,7 @@ class Checkpoint:
                 sink.begin(marker)
                 reach("apply.begin")
                 owed = [self._owed(sink, proposal, write) for proposal, write in zip(proposals, writes, strict=True)]
-                done = apply(sink, writes, owed)
+                done = apply(sink, writes, owed, standing)
                 reach("apply.wrote")
                 filled = intent.forked()
                 filled.batches[source, target] = number
@@ -171,10 +179,13 @@ class Checkpoint:
         rows = np.flatnonzero(proposal.op != INSERT)
         if not lane.target.captured or not len(rows) or not self.topology.looked_at(lane.target.name):
             return owed
-        tracked, keys = lane.target, [proposal.target_keys[i] for i in rows]
+        tracked, keys, write = lane.target, [proposal.target_keys[i] for i in rows], write.take(rows)
+        if proposal.was is not None:
+            keys = [proposal.was[i] or key for i, key in zip(rows.tolist(), keys, strict=True)]
+            write = replace(write, values=row_keys.decode(keys, lane.rule.key, self.ledger.long_key))
         state = self.ledger.known(tracked.name, keys)
         self.ledger.pending.overlay(tracked.name, keys, state)
-        found = sink.lock(write.take(rows), (*tracked.identity, *tracked.cells))
+        found = sink.lock(write, (*tracked.identity, *tracked.cells))
         place = {key: i for i, key in enumerate(keys)}
         there = np.array([place.get(key or b"", -1) for key in row_keys.encode([found.column(c).combine_chunks() for c in tracked.identity])], dtype=np.int64)
         other = np.zeros(len(there), dtype=np.bool_)
@@ -200,8 +211,11 @@ class Checkpoint:
             proposal = replace(proposal, target_keys=settle(intent, lane, proposal.source_keys, proposal.target_keys, applied))
         wrote = (result == WROTE) | ((result == NO_ROW) & (proposal.op == DELETE))
         rows = np.flatnonzero(wrote)
+        known = np.union1d(rows, np.array(sorted(applied.rekeyed), dtype=np.int64)) if applied.rekeyed else rows
+        if len(known):
+            self._remember(intent, proposal.take(known), np.isin(known, rows), np.isin(known, list(applied.left)))
+        self._follow_keys(intent, proposal, applied)
         if len(rows):
-            self._remember(intent, proposal.take(rows))
             intent.count(lane.name, applied=len(rows))
             intent.last_applied_us[lane.name] = self.proposer.now_us()
             if self.ledger.quarantine:
@@ -223,12 +237,32 @@ class Checkpoint:
                 if not lane.target.captured:
                     self._correct(intent, lane.target.name, proposal.target_keys[i], present=result[i] == ROW_EXISTS)
 
-    def _remember(self, intent: Intent, proposal: Proposal) -> None:
+    def _standing(self, proposal: Proposal) -> dict[int, Key]:
+        """Row -> under which key it stands, of the rows that are to get another one."""
+        moving = {i: was for i, was in enumerate(proposal.was or ()) if was is not None and proposal.op[i] != DELETE}
+        names = row_keys.decode(list(moving.values()), proposal.lane.rule.key, self.ledger.long_key).to_pylist() if moving else []
+        return {i: tuple(name.values()) for i, name in zip(moving, names, strict=True)}
+
+    def _follow_keys(self, intent: Intent, proposal: Proposal, applied: Applied) -> None:
+        """What the ledger remembers of rows that stand, or stood, under another key than the rule gives them."""
+        lane = proposal.lane
+        for i, was in enumerate(proposal.was or ()):
+            if was is None:
+                continue
+            stays = i in applied.refused if proposal.op[i] == DELETE else i not in applied.rekeyed or i in applied.left
+            if stays and proposal.names is not None:
+                remember(intent, lane, proposal.source_keys[i], was, proposal.names[i])
+            else:
+                forget(intent, self.ledger, lane, proposal.source_keys[i])
+
+    def _remember(self, intent: Intent, proposal: Proposal, written: npt.NDArray[np.bool_], left: npt.NDArray[np.bool_]) -> None:
+        """written: rows whose cells were written; of the others only the key was changed. left: rows that stand under their old key as well."""
         lane = proposal.lane
         cells = len(lane.target.cells)
         mask = np.zeros((len(proposal), cells), dtype=np.bool_)
         hashes, stamps = np.zeros(mask.shape, dtype=np.uint64), np.full(mask.shape, NEVER, dtype=np.int64)
         mask[:, lane.target_cell], hashes[:, lane.target_cell], stamps[:, lane.target_cell] = proposal.decided, proposal.hashes, proposal.stamps
+        mask[~written] = False
         writes = Writes(
             keys=proposal.target_keys,
             present=proposal.op != DELETE,
@@ -238,6 +272,8 @@ class Checkpoint:
             hashes=hashes,
             stamps=stamps,
         )
+        if proposal.was is not None:
+            writes = _rekeyed(writes, proposal, left)
         name = lane.source.system, lane.target.system, lane.target.name
         if not lane.target.captured:
             self._put_seen(intent, lane.target.name, writes)
@@ -248,7 +284,8 @@ class Checkpoint:
 
     def _put_seen(self, intent: Intent, table: str, writes: Writes) -> None:
         """Without the target's log what we wrote counts as seen at once."""
-        state = State(writes.present.copy(), writes.life, np.full(len(writes.keys), NEVER), np.where(writes.mask, writes.hashes, UNKNOWN), writes.stamps)
+        cells = writes.mask | writes.brought
+        state = State(writes.present.copy(), writes.life, np.full(len(writes.keys), NEVER), np.where(cells, writes.hashes, UNKNOWN), writes.stamps)
         known = np.flatnonzero(~writes.insert)
         keys, states = intent.rows.get(table, ([], []))
         stored = dict(zip(keys, states, strict=True))  # by another rule of the same batch
@@ -292,6 +329,31 @@ def _one_insert(proposals: Sequence[Proposal]) -> list[Proposal]:
             there.update(p.target_keys[i] for i in inserts)
         done.append(p)
     return done
+
+
+def _rekeyed(writes: Writes, proposal: Proposal, left: npt.NDArray[np.bool_]) -> Writes:
+    """With what a change of key is for who knows rows by their key: the row is gone under the old one, and came with all its cells under the new one."""
+    came = np.array([i for i, was in enumerate(proposal.was or ()) if was is not None and writes.present[i]], dtype=np.intp)
+    if len(came) == 0 or proposal.kept is None or proposal.gone is None:
+        return writes
+    brought, state = np.zeros_like(writes.mask), proposal.kept
+    brought[came] = ~writes.mask[came] & (state.stamps[came] != NEVER)
+    writes.hashes[brought], writes.stamps[brought] = state.hashes[brought], state.stamps[brought]
+    writes.insert[came], writes.life[came] = True, proposal.gone[came]
+    at = set(writes.keys)
+    ends = [i for i in came.tolist() if not left[i] and (proposal.was or [])[i] not in at]
+    nothing, marked = np.zeros((len(ends), brought.shape[1]), dtype=np.bool_), np.ones((len(ends), brought.shape[1]), dtype=np.bool_)
+    no, shape = np.zeros(len(ends), dtype=np.bool_), nothing.shape
+    return Writes(
+        keys=writes.keys + [(proposal.was or [])[i] or b"" for i in ends],
+        present=np.concatenate([writes.present, no]),
+        insert=np.concatenate([writes.insert, no]),
+        life=np.concatenate([writes.life, proposal.gone[ends]]),
+        mask=np.concatenate([writes.mask, nothing]),
+        hashes=np.concatenate([writes.hashes, np.zeros(shape, dtype=np.uint64)]),
+        stamps=np.concatenate([writes.stamps, np.full(shape, NEVER, dtype=np.int64)]),
+        kept=np.concatenate([brought, marked]),
+    )
 
 
 def _write(proposal: Proposal) -> Write:

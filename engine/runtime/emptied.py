@@ -70,5 +70,6 @@ def _part(batch: Batch, txn: int, tracked: Tracked, keys: list[bytes]) -> Arriva
 
 def _take(change: Changes, rows: np.ndarray[tuple[int], np.dtype[np.intp]]) -> Changes:
     return replace(
-        change, seq=change.seq[rows], txn=change.txn[rows], op=change.op[rows], values=change.values.take(pa.array(rows)), missing=change.missing[rows]
-    )
+        change, seq=change.seq[rows], txn=change.txn[rows], op=change.op[rows], values=change.values.take(pa.array(rows)), missing=change.missing[rows],
+        moved=None if change.moved is None else change.moved[rows],
+    )  # fmt: skip

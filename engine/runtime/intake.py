@@ -46,9 +46,16 @@ class Arrivals:
         if first == 0 and last == len(self.txn):
             return self
         cut = slice(int(first), int(last))
+        return self._choice(cut, self.keys[cut])
+
+    def take(self, events: npt.NDArray[np.intp]) -> Arrivals:
+        """A choice of the events, in order."""
+        return self._choice(events, [self.keys[i] for i in events])
+
+    def _choice(self, events: slice | npt.NDArray[np.intp], keys: list[bytes]) -> Arrivals:
         return Arrivals(
-            self.tracked, self.changes, self.change[cut], self.txn[cut], self.op[cut], self.keys[cut], self.aliases, self.long_keys,
-            self.hashes[cut], self.missing[cut], self.stamp_us[cut], None if self.moved is None else self.moved[cut],
+            self.tracked, self.changes, self.change[events], self.txn[events], self.op[events], keys, self.aliases, self.long_keys,
+            self.hashes[events], self.missing[events], self.stamp_us[events], None if self.moved is None else self.moved[events],
         )  # fmt: skip
 
 
@@ -60,9 +67,10 @@ def arrivals(batch: Batch, changes: Changes, tracked: Tracked, ledger: Ledger) -
     keys = row_keys.encode([_text(values, c) for c in tracked.identity], long_keys.__setitem__)
     change, op = np.arange(len(changes), dtype=np.int64), changes.op
     aliases: dict[bytes, bytes | None] = {}
+    moved = changes.moved
     if tracked.aliased:
         absent = np.logical_or.reduce([changes.missing[:, columns[c]] for c in tracked.identity])
-        change, op, keys, aliases = _through_aliases(changes, tracked, ledger, keys, absent)
+        change, op, keys, aliases, moved = _through_aliases(changes, tracked, ledger, keys, absent)
     elif any(key is None for key in keys):
         names = unnamed(values, tracked)
         keys = [name if key is None else key for name, key in zip(names, keys, strict=True)]
@@ -76,7 +84,7 @@ def arrivals(batch: Batch, changes: Changes, tracked: Tracked, ledger: Ledger) -
         stamp_us = clock_us(values.column(tracked.clock), stamp_us)
     return Arrivals(
         tracked, changes, change, changes.txn[change].astype(np.int64), op, [k or b"" for k in keys], aliases, long_keys,
-        hashes[change], missing[change], stamp_us[change], None if tracked.aliased else changes.moved,
+        hashes[change], missing[change], stamp_us[change], _between_names(moved, op, keys),
     )  # fmt: skip
 
 
@@ -146,30 +154,44 @@ def _through_aliases(
     ledger: Ledger,
     keys: list[bytes | None],
     absent: npt.NDArray[np.bool_],
-) -> tuple[Int64s, npt.NDArray[np.uint8], list[bytes | None], dict[bytes, bytes | None]]:
-    """Row keys where the log names rows by other columns: a delete finds its row, and an update that changed the identity becomes delete and insert.
+) -> tuple[Int64s, npt.NDArray[np.uint8], list[bytes | None], dict[bytes, bytes | None], npt.NDArray[np.bool_]]:
+    """Row keys where the log names rows by other columns: a delete finds its row, and an update that changed the identity becomes delete and insert, of which
+    the former is marked as moved.
 
     A loop over rows, because each event may change what the next one finds; measured at about one microsecond a row."""
     names = log_keys(changes.values, tracked)
     known = dict(zip(names, ledger.alias(tracked.name, names), strict=True))
     updated: dict[bytes, bytes | None] = {}
-    out: list[tuple[int, int, bytes]] = []
+    out: list[tuple[int, int, bytes, bool]] = []
+    moved = np.zeros(len(names), dtype=np.bool_) if changes.moved is None else changes.moved
     for i, (log_key, key, op, unknown) in enumerate(zip(names, keys, changes.op.tolist(), absent.tolist(), strict=True)):
         before = known.get(log_key)
         if op == DELETE:
-            out.append((i, DELETE, before or key or row_keys.NO_KEY + log_key))
+            out.append((i, DELETE, before or key or row_keys.NO_KEY + log_key, bool(moved[i])))
             known[log_key] = updated[log_key] = None
             continue
         now = before if unknown and before is not None else key or row_keys.NO_KEY + log_key
         if before is not None and before != now:
-            out.append((i, DELETE, before))
+            out.append((i, DELETE, before, op != INSERT))
             op = INSERT
-        out.append((i, op, now))
+        out.append((i, op, now, False))
         if before != now:
             known[log_key] = updated[log_key] = now
     return (
-        np.array([i for i, _, _ in out], dtype=np.int64),
-        np.array([op for _, op, _ in out], dtype=np.uint8),
-        [key for _, _, key in out],
+        np.array([i for i, *_ in out], dtype=np.int64),
+        np.array([op for _, op, *_ in out], dtype=np.uint8),
+        [key for _, _, key, _ in out],
         updated,
+        np.array([moved for *_, moved in out], dtype=np.bool_),
     )
+
+
+def _between_names(moved: npt.NDArray[np.bool_] | None, op: npt.NDArray[np.uint8], keys: list[bytes | None]) -> npt.NDArray[np.bool_] | None:
+    """Only changes from one key to another; a row that gets or loses its key begins or ends with it."""
+    if moved is None or not moved.any():
+        return None
+    moved = moved.copy()
+    for i in np.flatnonzero(moved).tolist():
+        new = keys[i + 1] if i + 1 < len(keys) and op[i + 1] == INSERT else None
+        moved[i] = new is not None and not any((key or row_keys.NO_KEY).startswith(row_keys.NO_KEY) for key in (keys[i], new))
+    return moved

@@ -27,8 +27,10 @@ from engine.runtime.checkpoint import Checkpoint
 from engine.runtime.emptied import deletes, refuse, without_emptied
 from engine.runtime.failpoints import reach
 from engine.runtime.intake import Arrivals, arrivals, cuts
+from engine.runtime.moves import Moves, follow
 from engine.runtime.precedence import Before, wanted
 from engine.runtime.proposal import Agrees, Proposal, Proposer, Tie, Touched, quarantine
+from engine.runtime.rekeys import vacate
 from engine.runtime.topology import Lane, Topology, Tracked
 from engine.runtime.views import Views
 
@@ -137,9 +139,12 @@ class Pipeline:
     def _observe(self, part: Arrivals, transactions: Transactions, intent: Intent) -> Touched:
         tracked, ledger = part.tracked, self.ledger
         keys, row = _distinct(part.keys)
-        count = len(keys)
         state = ledger.seen(tracked.name, keys)
         rank = self.topology.ranks[tracked.system]
+        moves = None
+        if part.moved is not None:
+            part, keys, row, state, moves = self._moved(part, keys, row, state, transactions, intent)
+        count = len(keys)
         events = Events(
             row=row,
             op=part.op,
@@ -148,6 +153,7 @@ class Pipeline:
             hashes=part.hashes,
             missing=part.missing,
             computed=np.array([tracked.table.column(name).generated for name in tracked.cells], dtype=np.bool_),
+            moved=None if moves is None else part.moved,
         )
         origin, number = transactions.origin[part.txn], transactions.batch[part.txn]
         ours = None
@@ -162,9 +168,6 @@ class Pipeline:
         before = state.copy() if any(wanted(lane.settings) for lane in self.topology.lanes_from(tracked.name)) else None
         seen = observe(state, events, ours, tracked.peers)
         intent.long_keys |= part.long_keys
-        if part.moved is not None:
-            moves = [(part.keys[i], part.keys[i + 1]) for i in np.flatnonzero(part.moved[:-1]).tolist()]
-            self.proposer.crosswalk.follow(self.topology.lanes.values(), tracked.name, moves, intent)
         rows = np.flatnonzero(seen.last >= 0)
         last = part.change[seen.last[rows]]
         state = state.take(rows)
@@ -182,10 +185,31 @@ class Pipeline:
             exact=seen.exact[rows],
             again=np.bincount(row, minlength=count)[rows] > 1,
             came=None if before is None else _came(before.take(rows), state, seen.exact[rows], seen.changed[rows]),
+            moves=None if moves is None else moves.take(rows),
         )
         if tracked.indexes:
             self.views.note_joins(touched, intent)
         return touched
+
+    def _moved(
+        self, part: Arrivals, keys: list[bytes], row: npt.NDArray[np.int64], state: State, transactions: Transactions, intent: Intent
+    ) -> tuple[Arrivals, list[bytes], npt.NDArray[np.int64], State, Moves | None]:
+        """Events, keys, row of each event and states by row instead of by key, where keys were changed; the links of these rows go with them."""
+        assert part.moved is not None
+        ours = transactions.origin[part.txn] >= 0
+        bodies = follow(row, part.op, part.moved, ours, transactions.fence[part.txn] <= state.fence[row], state.present)
+        self.proposer.crosswalk.follow(self.topology.lanes.values(), part.tracked.name, [(keys[old], keys[new]) for old, new in bodies.pairs], intent)
+        if self.topology.views_over(part.tracked.name):
+            return part, keys, row, state, None
+        chosen = np.flatnonzero(bodies.row >= 0)
+        moves = Moves(
+            was=[keys[start] if moved else None for start, moved in zip(bodies.start.tolist(), bodies.moved.tolist(), strict=True)],
+            heir=bodies.heir,
+        )
+        part.op, part.moved = bodies.op, bodies.arrived
+        state = state.take(np.maximum(bodies.start, 0).astype(np.intp))
+        vacate(state, np.flatnonzero(bodies.start < 0).tolist())
+        return part.take(chosen), [keys[i] for i in bodies.key], bodies.row[chosen], state, moves
 
     # --- asked again
 

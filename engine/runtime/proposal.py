@@ -26,7 +26,9 @@ from engine.resolve.policies import REGISTRY, Policy
 from engine.resolve.resolver import NOTHING, Decision, Want, resolve
 from engine.runtime import precedence
 from engine.runtime.identity import Crosswalk
+from engine.runtime.moves import Moves
 from engine.runtime.precedence import Before
+from engine.runtime.rekeys import Rekeys, forget, plan, remember, standing, vacate
 from engine.runtime.topology import LIFE, Lane, Tracked
 from engine.settings.model import Action, SetCells
 
@@ -65,6 +67,8 @@ class Touched:
     found: Evaluated | None = None
     came: Before | None = None
     """Only where a rule has something to say of it."""
+    moves: Moves | None = None
+    """Keys that were changed; None where none was."""
 
     def attempt(self, row: int) -> int:
         return 0 if self.attempts is None else self.attempts.get(self.keys[row], 0)
@@ -73,7 +77,11 @@ class Touched:
 @dataclass(slots=True)
 class Proposal:
     """What a lane would write. One element per row. source_row: number in `Touched`. decided, hashes, stamps: shape (rows, lane cells).
-    values: the rule's columns, and those that only a mark writes."""
+    values: the rule's columns, and those that only a mark writes.
+
+    was: the target key which a row gives up for its new one, None for others (of a DELETE its own, where its source row has another one by now); None where no
+    row does. kept, gone, names: as long as it: what stands under the old key, all its tracked cells; the stamp of its end; the source key then.
+    """
 
     lane: Lane
     source_row: Rows
@@ -85,14 +93,21 @@ class Proposal:
     hashes: npt.NDArray[np.uint64]
     stamps: Int64s
     life: Int64s
+    was: list[bytes | None] | None = None
+    kept: State | None = None
+    gone: Int64s | None = None
+    names: list[bytes] | None = None
 
     def __len__(self) -> int:
         return len(self.target_keys)
 
     def take(self, rows: Rows) -> Proposal:
+        was = None if self.was is None else [self.was[i] for i in rows]
         return Proposal(
             self.lane, self.source_row[rows], [self.source_keys[i] for i in rows], [self.target_keys[i] for i in rows], self.op[rows],
             self.decided[rows], self.values.take(pa.array(rows)), self.hashes[rows], self.stamps[rows], self.life[rows],
+            was, None if self.kept is None else self.kept.take(rows), None if self.gone is None else self.gone[rows],
+            None if self.names is None else [self.names[i] for i in rows],
         )  # fmt: skip
 
     def parts(self) -> list[Proposal]:
@@ -143,24 +158,28 @@ class _Proposing:
     agrees: Agrees | None
     actions: list[Action] = field(default_factory=list)
     """What becomes of the target rows of rows that are gone, one element for each."""
+    old: dict[int, bytes] = field(default_factory=dict)
+    """Rows -> target keys under which they stand, see `rekeys.standing`."""
 
     def run(self) -> Proposal:
         lane, touched = self.lane, self.touched
         if touched.came is not None and precedence.wanted(lane.settings) and self.tie is None:
             self._precede(touched.came)
         skip = self._unchanged()
-        present = np.flatnonzero(touched.state.present & ~skip)
+        present = self._staying(np.flatnonzero(touched.state.present & ~skip))
         gone = np.flatnonzero(~touched.state.present & ~skip & (touched.state.life >= 0))
         self.intent.count(lane.name, echo=int(skip.sum()))
+        self.old = standing(self.by.ledger, lane, touched.keys, touched.moves, present, self._keys_of)
         rows, keys, values, excluded = self._evaluated(self._judgeable(present))
-        moved_rows, moved_keys = self._moved(rows, keys)
-        gone_rows, gone_keys = self._gone(gone, excluded, set(keys))
-        gone_rows, gone_keys = np.concatenate([gone_rows, moved_rows]), gone_keys + moved_keys
-        self.actions += ["delete"] * len(moved_keys)
+        rows, keys, values, moving = self._moving(rows, keys, values, excluded)
+        gone_rows, gone_keys = self._gone(gone, excluded, moving.taken, moving.taken | (set(self.old.values()) - moving.strangers))
+        ends = [i for i, _ in moving.ends]
+        gone_rows, gone_keys = np.concatenate([gone_rows, rows[ends]]).astype(np.intp), gone_keys + [key for _, key in moving.ends]
+        self.actions += ["delete"] * len(ends)
         # Each of these ends as one of: applied, equal, decided_against, echo, ignored, waiting (asked again), quarantined.
-        self.intent.count(lane.name, rows=int(skip.sum()) + len(present) + len(gone) + len(moved_keys))
-        want, have = self._want(rows, keys, values, gone_rows, gone_keys)
-        return self._decide(np.concatenate([rows, gone_rows]).astype(np.intp), keys + gone_keys, values, want, have)
+        self.intent.count(lane.name, rows=int(skip.sum()) + len(present) + len(gone) + len(ends))
+        want, have, kept = self._want(rows, keys, values, gone_rows, gone_keys, moving)
+        return self._decide(np.concatenate([rows, gone_rows]).astype(np.intp), keys + gone_keys, values, want, have, moving, kept)
 
     def _precede(self, came: Before) -> None:
         """What the rule says of updates against deletes and of inserts against inserts goes into the stamps, before anything is compared."""
@@ -256,24 +275,60 @@ class _Proposing:
         keep = np.array(placed.settled, dtype=np.intp)
         return rows[keep], [placed.keys[i] or b"" for i in placed.settled], placed.values.take(pa.array(keep)), outside
 
-    def _moved(self, rows: Rows, keys: list[bytes]) -> tuple[Rows, list[bytes]]:
-        """Where the key does not follow from the identity: remembers which target row a source row has, and gives up the one it had before."""
-        if self.lane.keyed or self.lane.rule.link or len(rows) == 0:
-            return rows[:0], []
-        mine = [self.touched.keys[i] for i in rows]
-        before = self.by.ledger.link(self.lane.name, mine)
-        links = self.intent.links.setdefault(self.lane.name, {})
-        links.update({s: t for s, t, old in zip(mine, keys, before, strict=True) if old != t})
-        moved = [i for i, (old, new) in enumerate(zip(before, keys, strict=True)) if old is not None and old != new]
-        taken = set(keys)
-        moved = [i for i in moved if before[i] not in taken]
-        return rows[moved], [before[i] or b"" for i in moved]
+    def _staying(self, present: Rows) -> Rows:
+        """Without rows that a write of ours, not shown by their log yet, puts under another key: what they are now is told with that."""
+        touched = self.touched
+        away = self.by.ledger.pending.moved_away(touched.tracked.name, [touched.keys[i] for i in present])
+        if away is None:
+            return present
+        self.intent.count(self.lane.name, rows=int(away.sum()))
+        self._ask_again(present[away])
+        return present[~away]
 
-    def _gone(self, gone: Rows, excluded: Rows, taken: set[bytes]) -> tuple[Rows, list[bytes]]:
-        """Rows whose target row is to go, by their rule's `on_delete` and `on_exit`; a target row that another source row has now stays."""
+    def _moving(self, rows: Rows, keys: list[bytes], values: pa.Table, excluded: Rows) -> tuple[Rows, list[bytes], pa.Table, Rekeys]:
+        """Which rows get another key in the target, and the rows without those that have to wait for another one's."""
+        lane, touched, ledger = self.lane, self.touched, self.by.ledger
+        ledger.wait_for(lane.target.name, keys)  # what is on its way may leave a row under its old key
+        if (lane.keyed or lane.rule.link) and not self.old and not ledger.moved:
+            return rows, keys, values, Rekeys([None] * len(rows), taken=set(keys))
+        names = [touched.keys[i] for i in rows]
+        if not (lane.keyed or lane.rule.link) and len(rows):
+            links = self.intent.links.setdefault(lane.name, {})
+            links.update({name: key for i, name, key in zip(rows.tolist(), names, keys, strict=True) if self.old.get(i) != key or touched.moves is not None})
+        out = set(excluded.tolist())
+        moving = plan(ledger, lane, names, rows, keys, {row: key for row, key in self.old.items() if row not in out}, touched.moves, self._rekeyed(rows))
+        for row in moving.waiting:
+            self._quarantine(int(rows[row]), "foreign_key", "waits until the row that stands under this key in the target gets its own new one")
+        left = np.setdiff1d(np.arange(len(rows)), moving.waiting)
+        for was in (touched.moves.was if touched.moves is not None and ledger.moved else ()):
+            forget(self.intent, ledger, lane, was or b"")
+        decided = set(rows[left].tolist())
+        for row, key in self.old.items():
+            if row not in decided and (lane.keyed or touched.moves is not None):
+                remember(self.intent, lane, touched.keys[row], key, self._name_before(row))
+        for i in left.tolist() if ledger.moved else ():
+            if moving.was[i] is None:
+                forget(self.intent, ledger, lane, names[i])
+        if moving.waiting:
+            rows, keys, values = rows[left], [keys[i] for i in left], values.take(pa.array(left))
+            moving = moving.take(left)
+        return rows, keys, values, moving
+
+    def _name_before(self, row: int) -> bytes:
+        """The source key that was right for the target key under which a row stands."""
+        moves, name = self.touched.moves, self.touched.keys[row]
+        was = moves.was[row] if moves is not None else None
+        remembered = self.by.ledger.moved.get((self.lane.name, was or name))
+        return bytes.fromhex(remembered[1]) if remembered is not None else was or name
+
+    def _gone(self, gone: Rows, excluded: Rows, taken: set[bytes], moved: set[bytes]) -> tuple[Rows, list[bytes]]:
+        """Rows whose target row is to go, by their rule's `on_delete` and `on_exit`; a target row that another source row has now stays. moved: target keys
+        that are not for those that are gone to give up, taken ones included."""
         out_rows: list[int] = []
         out_keys: list[bytes] = []
-        for rows, action in ((gone, self.lane.settings.on_delete), (excluded, self.lane.settings.on_exit)):
+        for row in gone.tolist() if self.by.ledger.moved else ():
+            forget(self.intent, self.by.ledger, self.lane, self.touched.keys[row])
+        for rows, action, stay in ((gone, self.lane.settings.on_delete, moved), (excluded, self.lane.settings.on_exit, taken)):
             for row in rows.tolist():
                 self._release(row)
                 self._let_go(row)
@@ -281,7 +336,7 @@ class _Proposing:
                 self.intent.count(self.lane.name, ignored=len(rows))
                 continue
             for row, key in zip(rows.tolist(), self._target_keys(rows), strict=True):
-                if key is not None and key not in taken:
+                if key is not None and key not in stay:
                     out_rows.append(row)
                     out_keys.append(key)
                     self.actions.append(action)
@@ -290,8 +345,17 @@ class _Proposing:
         return np.array(out_rows, dtype=np.intp), out_keys
 
     def _target_keys(self, rows: Rows) -> list[bytes | None]:
-        """Keys in the target of source rows, from their identity alone."""
-        keys = [self.touched.keys[i] for i in rows]
+        """Keys in the target of source rows, from their identity alone; those under which they still stand, where their keys were changed."""
+        found = self._keys_of([self.touched.keys[i] for i in rows])
+        if not self.old and not self.by.ledger.moved:
+            return found
+        names = [(self.lane.name, self.touched.keys[i]) for i in rows]
+        moved = [self.by.ledger.moved.get(name) for name in names]
+        remembered = [key if text is None else bytes.fromhex(text[0]) for key, text in zip(found, moved, strict=True)]
+        return [self.old.get(row, key) for row, key in zip(rows.tolist(), remembered, strict=True)]
+
+    def _keys_of(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The same from the keys of the source."""
         if not self.lane.keyed:
             return self.by.crosswalk.there(self.lane.crosswalk, keys, self.intent)
         named = [i for i, key in enumerate(keys) if not key.startswith(row_keys.NO_KEY)]
@@ -305,8 +369,10 @@ class _Proposing:
 
     # --- what they ask for
 
-    def _want(self, rows: Rows, keys: list[bytes], values: pa.Table, gone: Rows, gone_keys: list[bytes]) -> tuple[Want, State]:
-        """(desired rows, present ones first; what stands there)."""
+    def _want(
+        self, rows: Rows, keys: list[bytes], values: pa.Table, gone: Rows, gone_keys: list[bytes], moving: Rekeys
+    ) -> tuple[Want, State, State | None]:
+        """(desired rows, present ones first; what stands there; the same with all tracked cells, where rows move)."""
         lane, touched = self.lane, self.touched
         count, cells = len(rows) + len(gone), len(lane.cells)
         hashes = np.full((count, cells), UNKNOWN, dtype=np.uint64)
@@ -319,7 +385,12 @@ class _Proposing:
         # Who deletes the row on the way back minds all of its cells, whatever this rule reads of it: both have to say the same of who was later.
         reads = state.stamps if any(alias == "" for _, alias in lane.returns) and lane.view is None else state.stamps[:, lane.reads]
         newest = np.maximum(state.life, reads.max(axis=1)) if reads.shape[1] else state.life.copy()
-        have = self.by.ledger.actual(lane.target.name, keys + gone_keys)
+        places = keys
+        if moving.any:
+            places = [key if was is None else was for key, was in zip(keys, moving.was, strict=True)]
+        have = self.by.ledger.actual(lane.target.name, places + gone_keys)
+        vacate(have, moving.vacant)
+        kept = have if moving.any else None
         have = State(have.present, have.newest(), have.fence, have.hashes[:, lane.target_cell], have.stamps[:, lane.target_cell])
         present = np.arange(count) < len(rows)
         # Cells that only a mark writes stay as they are, unless they are marked.
@@ -331,7 +402,9 @@ class _Proposing:
         for i, action in enumerate(self.actions, start=len(rows)):
             if isinstance(action, SetCells) and have.present[i]:
                 self._mark(want, i, action)
-        return want, have
+        if moving.ends:
+            want.life[count - len(moving.ends) :] = self._rekeyed(rows[[i for i, _ in moving.ends]])
+        return want, have, kept
 
     def _mark(self, want: Want, row: int, action: SetCells) -> None:
         """`{ set = ... }` in place of a delete: the target row stays and gets these cells."""
@@ -360,12 +433,21 @@ class _Proposing:
 
     # --- and what becomes of it
 
-    def _decide(self, rows: Rows, keys: list[bytes], values: pa.Table, want: Want, have: State) -> Proposal:
+    def _decide(
+        self, rows: Rows, keys: list[bytes], values: pa.Table, want: Want, have: State, moving: Rekeys, kept: State | None
+    ) -> Proposal:
         lane = self.lane
         decision = resolve(want, have, self._policies(), empty=lane.empty, tie=self.tie)
         decision.decided[decision.op == INSERT, lane.own :] = False
         if decision.hold.any() and self.agrees is not None:
             self._agree(rows, keys, decision)
+        if moving.any:
+            leaving = np.flatnonzero(np.array([was is not None for was in moving.was], dtype=np.bool_))
+            decision.op[leaving[decision.op[leaving] == NOTHING]] = UPDATE
+            # What stands there is of a row that is gone: no policy compares it with its heir.
+            decision.decided[moving.heirs] = want.known[moving.heirs] & (want.hashes[moving.heirs] != have.hashes[moving.heirs])
+            decision.op[moving.heirs] = np.where(decision.decided[moving.heirs].any(axis=1), UPDATE, decision.op[moving.heirs])
+            decision.lost[moving.heirs] = decision.lost_cells[moving.heirs] = decision.hold[moving.heirs] = False
         # Unclear: a change that a later event of the batch covered, or that was refused before, and that the last event does not carry. The base row has it.
         writes = decision.op != NOTHING
         waiting = decision.incomplete | decision.unclear & ~writes
@@ -392,7 +474,21 @@ class _Proposing:
         everything = Proposal(
             lane, rows, [self.touched.keys[i] for i in rows], keys, decision.op, decision.decided, values, want.hashes, want.stamps, life
         )
+        if moving.any:
+            ended: list[bytes | None] = [None] * (len(rows) - len(moving.was) - len(moving.ends))
+            everything.was = [*moving.was, *ended, *(key for _, key in moving.ends)]
+            everything.kept, everything.gone, everything.names = kept, self._rekeyed(rows), [self._name_before(row) for row in rows.tolist()]
         return everything if len(chosen) == len(rows) else everything.take(chosen)
+
+    def _rekeyed(self, rows: Rows) -> Int64s:
+        """When rows got the key they have: the stamp of the end of the old one."""
+        state = self.touched.state
+        if self.lane.view is not None:
+            return state.newest()[rows]
+        columns = {c for part in self.lane.rule.key for c in self.lane.rule.lineage[part]}
+        named = [i for i, name in enumerate(self.lane.source.cells) if name in columns]
+        cells = np.array(named, dtype=np.intp)
+        return np.maximum(state.life[rows], state.stamps[np.ix_(rows, cells)].max(axis=1)) if named else state.life[rows]
 
     def _policies(self) -> tuple[Policy, ...]:
         """Where nobody tells us of changes in the target, what stands there is what we wrote: a value that its owner restored in the source is older, and

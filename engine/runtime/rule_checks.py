@@ -76,8 +76,10 @@ def set_problems(rules: Sequence[CompiledRule]) -> list[Problem]:
 
 
 def _taken_along(rules: Sequence[CompiledRule]) -> Iterator[Problem]:
-    """A row whose key changes goes over as a delete and an insert, and what hangs on it in the target meets the delete."""
-    written = {rule.target.name: rule.name for rule in rules}
+    """Where a rule over several tables reads it, a row whose key changes goes over as a delete and an insert, and what hangs on it in the target meets the
+    delete."""
+    together = {table.name for rule in rules if rule.joined for table in (rule.source, *(joined.table for joined in rule.joined))}
+    written = {rule.target.name: rule.name for rule in rules if rule.source.name in together}
     tables = {table.name: table for rule in rules for table in (rule.source, rule.target)}
     for table in tables.values():
         for foreign in table.foreign_keys:

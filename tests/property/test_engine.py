@@ -12,7 +12,8 @@ from tests.unit.runtime import fakes
 COUNTED = ("applied", "equal", "decided_against", "echo", "ignored", "waiting", "quarantined")
 
 
-def history(folder: Path, seed: int) -> None:
+def history(folder: Path, seed: int, moves: bool = False) -> None:
+    """moves: keys are changed as well."""
     rng = random.Random(seed)
     owners = {"owners": {"b": rng.choice(("crm", "erp"))}} if rng.random() < 0.4 else {}
     world = fakes.pair(folder, columns=("id", "a", "b", "c"), erp=owners, crm=owners)
@@ -29,7 +30,7 @@ def history(folder: Path, seed: int) -> None:
     for now in range(rng.randint(5, 40)):
         side = rng.randint(0, 1)
         if rng.random() < 0.6:
-            write(rng, sides[side], names[side], f"{side}.{now}")
+            write(rng, sides[side], names[side], f"{side}.{now}", moves)
             continue
         kill(world, rng)
         try:
@@ -60,10 +61,17 @@ def history(folder: Path, seed: int) -> None:
     world.stop()
 
 
-def write(rng: random.Random, side: fakes.Database, name: str, value: str) -> None:
+def write(rng: random.Random, side: fakes.Database, name: str, value: str, moves: bool) -> None:
     key = str(rng.randint(0, 3))
     there = (key,) in side.rows[name]
-    if there and rng.random() < 0.12:
+    free = [other for other in map(str, range(5)) if (other,) not in side.rows[name]]
+    if moves and there and rng.random() < 0.25 and free:
+        other = rng.choice([k for (k,) in side.rows[name]])
+        if other != key and rng.random() < 0.5:
+            side.move(name, (key, "x"), (other, key), ("x", rng.choice((other, free[0]))))
+        else:
+            side.move(name, (key, free[0]))
+    elif there and rng.random() < 0.12:
         side.remove(name, key)
     else:
         columns = rng.sample(("a", "b", "c"), rng.randint(1, 3)) if there else ("a", "b", "c")
@@ -89,3 +97,9 @@ def kill(world: fakes.World, rng: random.Random) -> None:
 def test_both_sides_agree_after_any_history(tmp_path: Path, part: int) -> None:
     for seed in range(part * 1_000, part * 1_000 + 25):
         history(tmp_path / str(seed), seed)
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_both_sides_agree_after_any_history_in_which_keys_change(tmp_path: Path, part: int) -> None:
+    for seed in range(part * 1_000, part * 1_000 + 25):
+        history(tmp_path / str(seed), seed, moves=True)

@@ -108,6 +108,16 @@ class Database:
     def remove(self, name: str, *key: str, us: int | None = None) -> None:
         self.commit([(name, self.rows[name][key], None)], us=us)
 
+    def move(self, name: str, *steps: tuple[str, str], us: int | None = None) -> None:
+        """An application changes the `id` of rows, (old, new), one after the other in one transaction."""
+        rows = dict(self.rows[name])
+        changes: list[tuple[str, Row | None, Row | None]] = []
+        for old, new in steps:
+            row = rows.pop((old,))
+            rows[new,] = {**row, "id": new}
+            changes.append((name, row, rows[new,]))
+        self.commit(changes, us=us)
+
     def truncate(self, name: str) -> None:
         self.rows[name].clear()
         self.log.append(Commit(len(self.log) + 1, self.now(), "", 0, [(name, TRUNCATE, None, None)]))
@@ -138,6 +148,7 @@ class Database:
 
     def _changes(self, watch: Watched, found: list[tuple[int, int, Row | None, Row | None]]) -> Changes:
         events: list[tuple[int, int, Row, set[str]]] = []
+        moved: list[int] = []
         for txn, op, old, new in found:
             if op == DELETE or old is None:
                 row = new or old or {}
@@ -146,6 +157,7 @@ class Database:
             assert new is not None
             absent = {c for c in self.toast if old[c] == new[c]}
             if self.key(watch.table.name.table, old) != self.key(watch.table.name.table, new):
+                moved.append(len(events))
                 events.append((txn, DELETE, old, set(watch.columns) - set(watch.table.log_key)))
                 events.append((txn, INSERT, new, absent))
             else:
@@ -158,6 +170,7 @@ class Database:
             op=np.array([e[1] for e in events], dtype=np.uint8),
             values=pa.table(columns),
             missing=np.array([[c in absent for c in watch.columns] for *_, absent in events], dtype=np.bool_).reshape(len(events), len(watch.columns)),
+            moved=np.isin(np.arange(len(events)), moved) if moved else None,
         )
 
     # --- Reader
@@ -257,6 +270,23 @@ class Sink:
         if new != old or self.database.logs_unchanged:
             self._changes.append((name, old, new))
         self._rows[name][self.database.key(name, new)] = new
+        return WROTE
+
+    def rekey(self, table: Table, key: Sequence[str], before: Sequence[str], after: Sequence[str], *, copy: bool) -> int:
+        self.database.fault("rekey")
+        name, rows = table.name.table, self._rows[table.name.table]
+        old, taken = ([row for row in rows.values() if tuple(row[c] for c in key) == tuple(texts)] for texts in (before, after))
+        if not old or taken:
+            return ROW_EXISTS if old else NO_ROW
+        new = {**old[0], **dict(zip(key, after, strict=True))}
+        for child in self.database.tables.values():
+            for foreign in child.foreign_keys:
+                if foreign.parent == table.name and any(r[foreign.columns[0]] == old[0]["id"] for r in self._rows[child.name.table].values()) and not copy:
+                    raise Poison("a child is there", reason="foreign_key", rows=(0,))
+        if not copy:
+            del rows[self.database.key(name, old[0])]
+        rows[self.database.key(name, new)] = new
+        self._changes.append((name, None if copy else old[0], new))
         return WROTE
 
     def prepare_links(self) -> None: ...

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from engine.errors import Terminal, Transient
+from engine.errors import Poison, Terminal, Transient
+from engine.model.schema import Table
 from engine.runtime import pipeline
 from tests.unit.runtime import fakes
 
@@ -542,3 +543,77 @@ def test_a_value_that_the_last_event_leaves_out_reaches_the_second_target_too(tm
     crm.put("account", id="1", a="y")
     world.settle()
     assert world.rows("erp", "customer") == world.rows("shop", "buyer") == [("1", "y", "new")]
+
+
+@pytest.mark.parametrize("step", ["begin", "before commit", "after commit"])
+@pytest.mark.parametrize("target", ["erp", "shop"])
+def test_a_key_changes_in_two_targets_with_a_kill_between(tmp_path: Path, step: str, target: str) -> None:
+    databases = {
+        "crm": fakes.Database("crm", {"account": fakes.table("crm", "account", ("id", "a"))}),
+        "erp": fakes.Database("erp", {"customer": fakes.table("erp", "customer", ("id", "a", "own"))}),
+        "shop": fakes.Database("shop", {"buyer": fakes.table("shop", "buyer", ("id", "a", "own"))}),
+    }
+    rules = [
+        {"name": f"to_{system}", "statement": "SELECT t.id AS id, t.a AS a FROM crm.account AS t", "into": (system, "s", name), "key": ("id",)}
+        for system, name in (("erp", "customer"), ("shop", "buyer"))
+    ]
+    world = fakes.World(tmp_path, databases, rules)
+    world.first_read()
+    crm = world.databases["crm"]
+    crm.put("account", id="1", a="x")
+    crm.put("account", id="2", a="y")
+    world.settle()
+    for system, name in (("erp", "customer"), ("shop", "buyer")):
+        for key in ("1", "2"):
+            world.databases[system].put(name, id=key, own=f"of {key}")
+    world.settle()
+
+    def kill(name: str) -> None:
+        if name == step:
+            raise fakes.Killed
+
+    crm.move("account", ("1", "t"), ("2", "1"), ("t", "3"))
+    world.databases[target].fault = kill
+    with pytest.raises(fakes.Killed):
+        world.settle()
+    world.databases[target].fault = lambda _step: None
+    world.restart()
+    world.settle()
+    for system, name in (("erp", "customer"), ("shop", "buyer")):
+        assert world.rows(system, name) == [("1", "y", "of 2"), ("3", "x", "of 1")]
+    assert not world.ledger.quarantine and not world.ledger.moved
+
+
+def test_a_row_whose_change_of_key_is_refused_keeps_its_place_until_it_can(tmp_path: Path) -> None:
+    world = fakes.pair(tmp_path)
+    world.first_read()
+    crm, erp = world.databases["crm"], world.databases["erp"]
+    crm.put("account", id="1", a="x")
+    world.settle()
+    erp.refuse = lambda _table, row: "check" if row["id"] == "2" else ""
+    refused = erp.refuse
+    rekey = fakes.Sink.rekey
+
+    def guarded(self: fakes.Sink, table: Table, key: tuple[str, ...], before: tuple[str, ...], after: tuple[str, ...], *, copy: bool) -> int:
+        if self.database is erp and erp.refuse is refused and after == ("2",):
+            raise Poison("refused: check", reason="check", rows=(0,))
+        return rekey(self, table, key, before, after, copy=copy)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fakes.Sink, "rekey", guarded)
+        crm.move("account", ("1", "2"))
+        world.settle()
+        assert [row[0] for row in world.rows("erp", "customer")] == ["1"] and len(world.ledger.quarantine) == 1
+        # a row that wants the old key waits, and takes nothing over
+        crm.put("account", id="1", a="another")
+        world.settle()
+        assert [row[:2] for row in world.rows("erp", "customer")] == [("1", "x")]
+        erp.refuse = lambda _table, _row: ""
+        world.restart()
+        crm.put("account", id="2", a="mended")
+        world.settle()
+        world.pipeline.ask_dependants(now=True)
+        world.settle()
+    assert [row[:2] for row in world.rows("erp", "customer")] == [("1", "another"), ("2", "mended")]
+    assert not world.ledger.quarantine and not world.ledger.moved
+    world.stop()

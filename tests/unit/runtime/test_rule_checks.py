@@ -163,9 +163,15 @@ def test_a_constant_in_the_key_keeps_rules_apart_whatever_they_read() -> None:
     assert [p.severity for p in set_problems([billing, rule("c", "billing", table("crm", "depots"))])] == ["error"]
 
 
-@pytest.mark.parametrize(("action", "warned"), [("CASCADE", True), ("SET NULL", True), ("NO ACTION", False), ("RESTRICT", False)])
-def test_rows_that_a_delete_of_their_parent_would_take_along_are_told(action: str, warned: bool) -> None:
-    parent = compiled("a")
+JOINED = JoinedTable(alias="p", table=table("crm", "party"), columns=("id",), via="", here=("id",), there=("id",))
+
+
+@pytest.mark.parametrize(
+    ("action", "joins", "warned"),
+    [("CASCADE", True, True), ("SET NULL", True, True), ("NO ACTION", True, False), ("RESTRICT", True, False), ("CASCADE", False, False)],
+)
+def test_rows_that_a_delete_of_their_parent_would_take_along_are_told(action: str, joins: bool, warned: bool) -> None:
+    parent = replace(compiled("a"), joined=(JOINED,) if joins else ())
     foreign = ForeignKey(columns=("name",), parent=parent.target.name, parent_columns=("id",), on_delete=action)
     child = compiled("b", source=table("crm", "orders"), target=replace(table("erp", "orders"), foreign_keys=(foreign,)))
     found = set_problems([parent, child])
@@ -225,7 +231,5 @@ def test_a_link_is_about_one_table_of_each_system_and_nobody_else_creates_its_ro
 
 
 def test_a_rule_over_several_tables_has_no_link() -> None:
-    party = table("crm", "party")
-    joined = JoinedTable(alias="p", table=party, columns=("id",), via="", here=("id",), there=("id",))
-    rule = replace(linked("customers", table("crm", "accounts"), table("erp", "customers")), joined=(joined,))
+    rule = replace(linked("customers", table("crm", "accounts"), table("erp", "customers")), joined=(JOINED,))
     assert any(severity == "error" and "has no link and no xref() yet" in words for severity, _, words in found(configured(link="customer"), rule))
