@@ -528,7 +528,9 @@ class _Proposing:
         lost = np.flatnonzero(decision.lost).tolist() if self.lane.returns else []
         for i in lost:
             for rule, key in self._backward(keys[i]):
-                self.intent.asks.setdefault((rule, key), self._attempt(int(rows[i])))
+                # Two rows that are refused in both directions would ask each other in turn.
+                if not (self.touched.asked and (rule, key) in self.by.ledger.quarantine):
+                    self.intent.asks.setdefault((rule, key), self._attempt(int(rows[i])))
 
     def _backward(self, key: bytes) -> list[tuple[str, bytes]]:
         """What to ask for a target row the other way round."""

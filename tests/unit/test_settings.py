@@ -176,6 +176,7 @@ def test_options_of_the_adapter_are_kept(folder: Path) -> None:
         # policies and choices
         ("last_writer_wins", "last_writer", "rules.customers.conflict", "'last_writer' is no policy", "did you mean last_writer_wins?"),
         ("last_writer_wins", "owner:", "rules.customers.conflict", "names no system", "crm, erp"),
+        ("non_empty", "delta", "rules.customers.policies.phone", "'delta' is no policy", "last_writer_wins"),
         ("non_empty", "nonempty", "rules.customers.policies.phone", "'nonempty' is no policy", "did you mean non_empty?"),
         ("phone =", "credit_limit =", "rules.customers.policies.credit_limit", "owner as well", "not in both"),
         ('on_delete = "delete"', 'on_delete = "remove"', "rules.customers.on_delete", "'remove' is no such choice", '"ignore"'),
