@@ -281,7 +281,7 @@ GOOD = {"parent": "1", "name": "fits", "amount": "1.50", "tiny": "7", "born": "2
 BAD = [
     ({"name": "unfitting"}, "too_long"),
     ({"name": None}, "not_null"),
-    ({"parent": "77"}, "foreign_key"),
+    ({"parent": "987654"}, "foreign_key"),
     ({"tiny": "100"}, "check"),
     ({"tiny": "99999"}, "range"),
     ({"amount": "12345.00"}, "range"),
