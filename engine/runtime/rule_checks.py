@@ -43,8 +43,8 @@ def rule_problems(settings: RuleSettings, rule: CompiledRule, whole: Settings) -
     if rule.joined and settings.clock:
         what = "names a clock, but reads several tables: the clock of one row says nothing of the others"
         found.append(_error(where, what, "take clock out; the commit time is used"))
-    if rule.joined and (rule.link or any(output.xref for output in rule.plan.outputs)):
-        what = "a rule over several tables has no link and no xref() yet"
+    if rule.joined and any(output.xref for output in rule.plan.outputs):
+        what = "a rule over several tables has no xref() yet"
         found.append(_error(where, what, "read one table, with what it looks up in lookups, or name a key that both systems have"))
     found += _policies(settings, rule, where, (source, target))
     found += _actions(settings, rule, where)

@@ -416,9 +416,8 @@ def test_asking_for_the_end_of_an_idle_log_writes_nothing(place: Place) -> None:
     place.execute("CREATE TABLE t (id int PRIMARY KEY)")
     place.reader.end()
     place.execute("SELECT 1")
-    first = place.reader.end()
-    again = [place.reader.end() for _ in range(5)]
-    assert {end.order for end in again} == {first.order} or again[-1].order == again[0].order
+    # The server itself writes now and then (autovacuum); did we, no two ends would ever be the same.
+    assert any(len({place.reader.end().order for _ in range(5)}) == 1 for _ in range(200))
 
 
 # --- the sentences of a failing connection ---

@@ -10,7 +10,7 @@ import sqlglot
 from pydantic import SecretStr
 
 from engine.mapping.extent import extent_of
-from engine.mapping.rule import CompiledRule, JoinedTable, Plan
+from engine.mapping.rule import CompiledRule, JoinedTable, Output, Plan, Xref
 from engine.model.schema import Column, ForeignKey, Table, TableName
 from engine.model.types import DataType, Kind
 from engine.runtime.assembly import named_tables
@@ -230,6 +230,11 @@ def test_a_link_is_about_one_table_of_each_system_and_nobody_else_creates_its_ro
         assert any(p.severity == "error" and what in p.what for p in set_problems(rules)), what
 
 
-def test_a_rule_over_several_tables_has_no_link() -> None:
+def test_a_rule_over_several_tables_may_have_a_link_but_no_xref() -> None:
     rule = replace(linked("customers", table("crm", "accounts"), table("erp", "customers")), joined=(JOINED,))
-    assert any(severity == "error" and "has no link and no xref() yet" in words for severity, _, words in found(configured(link="customer"), rule))
+    assert not any("xref" in words for _, _, words in found(configured(link="customer"), rule))
+    asked = Output(
+        column=Column(name="name", type=TEXT), direct="", steps=(), lineage=(), refuse_null=False, xref=Xref(link="customer", crosswalk="x", steps=())
+    )
+    rule = replace(compiled(), joined=(JOINED,), plan=Plan(outputs=(asked,), query=None))
+    assert any(severity == "error" and "has no xref() yet" in words for severity, _, words in found(configured(), rule))
