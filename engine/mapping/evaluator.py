@@ -7,13 +7,14 @@ from typing import Any
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from engine.mapping.binding import fault_kind
 from engine.mapping.duck import Batch, connect
 from engine.mapping.evaluated import Bools, Evaluated, Linked, Rejected, Rejects, Rows, lacks_values, once, one_array, value
 from engine.mapping.joined_evaluator import JoinedEvaluator
 from engine.mapping.lookups import Lookup
-from engine.mapping.rule import CompiledRule, Plan, Query
+from engine.mapping.rule import Checks, CompiledRule, Plan, Query
 
 __all__ = ["Evaluated", "Evaluator", "Rejected"]
 
@@ -44,6 +45,18 @@ class Evaluator:
     def keys(self, rule: CompiledRule, rows: pa.Table) -> Evaluated:
         """Only the key columns, in the order of `rule.key`; WHERE ignored. Needs only the source columns the key derives from."""
         return self._run(rule.key_plan, rows, None)
+
+    def broken(self, checks: Checks, rows: pa.Table) -> dict[int, str]:
+        """Rows that break a check, or for which one cannot be computed: number of the row -> a sentence without the value. rows: as a rule has made them,
+        at least the columns `checks.reads`."""
+        found = self._run(checks.plan, rows, None)
+        why = {}
+        for refused in found.rejected:
+            why[refused.row] = f"a check of the rule cannot be computed for this row: {refused.what.replace('the source column', 'the column')}"
+        for text, truth in zip(checks.texts, found.values.columns, strict=True):
+            for row in found.row[pc.fill_null(pc.equal(truth, "f"), False).to_numpy()].tolist():
+                why.setdefault(row, f"the row breaks the rule's check {text}: mend it in the source, and it goes on by itself")
+        return why
 
     def close(self) -> None:
         self._connection.close()

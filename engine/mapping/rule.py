@@ -111,6 +111,16 @@ class JoinedQuery:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Checks:
+    """Conditions over the row that a rule makes. texts: as the user wrote them, in order. reads: the target columns they look at.
+    plan: gives the truth of each, from rows in the target's columns."""
+
+    texts: tuple[str, ...]
+    reads: tuple[str, ...]
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CompiledRule:
     """source: the table after FROM, the base: each target row comes from one of its rows. key: the target columns that address a row. columns: the target
     columns the rule writes, the key included, in SELECT order.
@@ -125,6 +135,8 @@ class CompiledRule:
     empty where the key does not follow from the base row alone.
 
     extent: what the text says of the rows it gives, see `engine.mapping.extent`.
+
+    checks: what must not be false of a row that is written; None where there is nothing.
 
     link: where the target makes the key itself, the name of the link; the key is then the target's primary key, which the rule does not write.
     """
@@ -145,6 +157,7 @@ class CompiledRule:
     filter_origins: tuple[tuple[str, str], ...] = ()
     joined_query: JoinedQuery | None = None
     link: str = ""
+    checks: Checks | None = None
 
     @property
     def written(self) -> tuple[str, ...]:

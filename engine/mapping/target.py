@@ -154,17 +154,12 @@ class TargetSide:
 
     def unreadable(self, value: Resolved, column: str) -> None:
         """Numbers beyond DuckDB's widest decimal are text inside an expression, unless it casts them."""
-        cast = {node.parts[0].meta.get("start") for node in value.node.find_all(exp.Column) if isinstance(node.parent, exp.Cast)}
-        for reference in value.references if value.bare is None else ():
-            source = reference.column
-            if source is None or reference.start in cast:
-                continue
-            if source.type.kind is Kind.DECIMAL and not fits_decimal(source.type):
-                self._findings.warning(
-                    f"{source.name} ({source.type.name}) has no bound that DuckDB's numbers hold, so the expression sees its text",
-                    f"write CAST({source.name} AS DECIMAL(38, 10)) with the digits you need, or DOUBLE",
-                    column=column,
-                )
+        for source in beyond_decimals(value) if value.bare is None else ():
+            self._findings.warning(
+                f"{source.name} ({source.type.name}) has no bound that DuckDB's numbers hold, so the expression sees its text",
+                f"write CAST({source.name} AS DECIMAL(38, 10)) with the digits you need, or DOUBLE",
+                column=column,
+            )
 
     def _text(self, value: Resolved) -> str:
         """The user's own text of an expression."""
@@ -172,6 +167,13 @@ class TargetSide:
             if projection.piece.node is value.node:
                 return self._sql[projection.piece.start : projection.piece.end]
         return value.node.sql("duckdb")
+
+
+def beyond_decimals(value: Resolved) -> list[Column]:
+    """Columns of numbers beyond DuckDB's widest decimal that an expression uses without a cast."""
+    cast = {node.parts[0].meta.get("start") for node in value.node.find_all(exp.Column) if isinstance(node.parent, exp.Cast)}
+    columns = [reference.column for reference in value.references if reference.column is not None and reference.start not in cast]
+    return [column for column in columns if column.type.kind is Kind.DECIMAL and not fits_decimal(column.type)]
 
 
 def _named(table: Table, name: str) -> Column | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import sqlglot
 from sqlglot import exp
@@ -17,6 +17,7 @@ from adapters import registry
 from engine.errors import ConfigError, SynclineError
 from engine.mapping.linked import base_table, compile_linked
 from engine.mapping.lookups import Lookup, read_lookup
+from engine.mapping.row_checks import compile_checks
 from engine.mapping.rule import CompiledRule
 from engine.model.schema import Table, TableName
 from engine.ports import Adapter, Problem, Reader, Watched
@@ -190,9 +191,10 @@ class _Assembling:
         self.problems += problems
         if compiled is None:
             return None
-        found = rule_problems(rule, compiled, self.settings)
+        checks, told = compile_checks(compiled, rule.checks)
+        found = rule_problems(rule, compiled, self.settings) + told
         self.problems += found
-        return None if any(problem.severity == "error" for problem in found) else compiled
+        return None if any(problem.severity == "error" for problem in found) else replace(compiled, checks=checks)
 
     def _ends(self) -> dict[str, dict[str, Table]]:
         """Link -> system -> the table that it is about there, as far as these can be read."""

@@ -123,6 +123,7 @@ class Engine:
             self.ledger.put_meta("phase", "first read")
             if not self.baseline.read():
                 return
+        self.pipeline.ask_rechecked()
         news: News = queue.Queue()
         positions = {system: position_of(self.ledger, system) for system in self.sources}
         tails = {system: Tail(system, source, self.topology.watched(system), positions[system], news) for system, source in self.sources.items()}

@@ -262,6 +262,14 @@ class Pipeline:
             self.ledger.take_over(Intent(asks=dict.fromkeys(due, 0)))
         return len(due)
 
+    def ask_rechecked(self) -> None:
+        """Rows that a rule's checks refused are asked again when these were changed since."""
+        for name, lane in self.topology.lanes.items():
+            texts = list(lane.rule.checks.texts) if lane.rule.checks is not None else []
+            if texts != (self.ledger.meta(f"checks {name}") or []):
+                due = [key for key, record in self.ledger.quarantine.items() if key[0] == name and record["reason"] == "check"]
+                self.ledger.take_over(Intent(asks=dict.fromkeys(due, 0), meta={f"checks {name}": texts}))
+
     def _ask_some(self, lane: Lane, due: dict[bytes, int]) -> list[bytes]:
         """Asks the first of these keys and returns them."""
         lot = self._lots.setdefault(lane.name, Lot(ASKED_AT_ONCE))

@@ -448,10 +448,16 @@ class _Proposing:
             decision.decided[moving.heirs] = want.known[moving.heirs] & (want.hashes[moving.heirs] != have.hashes[moving.heirs])
             decision.op[moving.heirs] = np.where(decision.decided[moving.heirs].any(axis=1), UPDATE, decision.op[moving.heirs])
             decision.lost[moving.heirs] = decision.lost_cells[moving.heirs] = decision.hold[moving.heirs] = False
+        broken, untold = self._checked(rows, values, want.known, decision)
+        decision.op[broken | untold] = NOTHING
+        stays = self._stay(rows, broken | untold, moving)
+        decision.op[stays] = NOTHING
         # Unclear: a change that a later event of the batch covered, or that was refused before, and that the last event does not carry. The base row has it.
         writes = decision.op != NOTHING
-        waiting = decision.incomplete | decision.unclear & ~writes
+        waiting = decision.incomplete | untold | decision.unclear & ~writes & ~broken
         self._ask_again(rows[waiting])
+        waiting |= broken  # set aside: neither equal nor decided against
+        waiting[stays] = True
         for row in rows[decision.unclear & writes].tolist():
             self.intent.asks[lane.name, self.touched.keys[row]] = self._attempt(row)
         self._lost(rows, keys, decision)
@@ -489,6 +495,34 @@ class _Proposing:
         named = [i for i, name in enumerate(self.lane.source.cells) if name in columns]
         cells = np.array(named, dtype=np.intp)
         return np.maximum(state.life[rows], state.stamps[np.ix_(rows, cells)].max(axis=1)) if named else state.life[rows]
+
+    def _checked(self, rows: Rows, values: pa.Table, known: Bools, decision: Decision) -> tuple[Bools, Bools]:
+        """Of the rows to write: those that break a check of the rule, which are set aside, and those that lack a value it needs. Shape (rows,) each."""
+        broken, untold = np.zeros(len(rows), dtype=np.bool_), np.zeros(len(rows), dtype=np.bool_)
+        checks, op = self.lane.rule.checks, decision.op[: values.num_rows]  # behind these stand rows that go
+        if checks is None:
+            return broken, untold
+        written = np.flatnonzero((op == INSERT) | (op == UPDATE))
+        needed = np.array([c for c, name in enumerate(self.lane.cells) if name in checks.reads], dtype=np.intp)
+        unknown = ~known[np.ix_(written, needed)].all(axis=1)
+        untold[written[unknown]] = True
+        asked = written[~unknown]
+        if len(asked):
+            whole = len(asked) == values.num_rows
+            for place, why in self.by.evaluator.broken(checks, values if whole else values.take(pa.array(asked))).items():
+                broken[asked[place]] = True
+                self._quarantine(int(rows[asked[place]]), "check", why)
+        return broken, untold
+
+    def _stay(self, rows: Rows, aside: Bools, moving: Rekeys) -> list[int]:
+        """Rows set aside that were to get another key stay under the old one until they are written; returns which deletes of old keys are off for that."""
+        first = len(rows) - len(moving.ends)
+        off = [(first + n, i, key) for n, (i, key) in enumerate(moving.ends) if aside[i]]
+        moved = [(i, was) for i, was in enumerate(moving.was) if was is not None and aside[i]]
+        for i, key in [*moved, *((i, key) for _, i, key in off)]:
+            remember(self.intent, self.lane, self.touched.keys[rows[i]], key, self._name_before(int(rows[i])))
+        self.intent.count(self.lane.name, waiting=len(off))
+        return [n for n, _, _ in off]
 
     def _policies(self) -> tuple[Policy, ...]:
         """Where nobody tells us of changes in the target, what stands there is what we wrote: a value that its owner restored in the source is older, and

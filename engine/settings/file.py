@@ -120,6 +120,7 @@ class FileRule(_Table):
     policies: dict[str, str] = Field(default_factory=dict, examples=['policies = { phone = "non_empty" }'])
     on_delete: Literal["delete", "ignore"] | SetCells = Field(default="delete", examples=['on_delete = "delete"'])
     on_exit: Literal["delete", "ignore"] | SetCells = Field(default="ignore", examples=['on_exit = "ignore"'])
+    checks: list[Name] = Field(default_factory=list, examples=['checks = ["credit_limit >= 0"]'])
     update_delete: Literal["newest", "delete", "update"] = Field(default="newest", examples=['update_delete = "newest"'])
     insert_insert: Literal["newest", "source", "target"] = Field(default="newest", examples=['insert_insert = "newest"'])
     cascades: Literal["follow", "ignore"] = Field(default="follow", examples=['cascades = "follow"'])
@@ -163,6 +164,13 @@ class FileRule(_Table):
         if len(set(key)) < len(key):
             raise wrong("names a column twice", "name each column once")
         return key
+
+    @field_validator("checks", mode="before")
+    @classmethod
+    def _checks(cls, checks: object) -> object:
+        if isinstance(checks, str):
+            raise wrong("must be a list of conditions", f'write checks = ["{checks}"]')
+        return checks
 
     @field_validator("link", mode="before")
     @classmethod

@@ -201,11 +201,11 @@ class _Loading:
                 self._across(table, key, systems)
             statement, file = self._statement(table, key) if isinstance(table, dict) else ("", None)
             if rule is not None:
-                kept = rule.model_dump(exclude={"sql", "select", "on_delete", "on_exit", "key", "match"})
+                kept = rule.model_dump(exclude={"sql", "select", "on_delete", "on_exit", "key", "match", "checks"})
                 found.append(
                     RuleSettings(
                         **kept, key=tuple(rule.key), match=tuple(map(tuple, rule.match)), on_delete=rule.on_delete, on_exit=rule.on_exit,
-                        statement=statement, sql_file=file,
+                        checks=tuple(rule.checks), statement=statement, sql_file=file,
                     )
                 )
         return tuple(found)

@@ -52,7 +52,7 @@ Action = Literal["delete", "ignore"] | SetCells
 class RuleSettings(_Frozen):
     """One rule. `statement`: the text of its SELECT. `into`: (system, schema or "", table). `link`: name of the link where the target makes its own
     key, then `key` is empty; `match`: alternatives in order, each a set of target columns. `conflict`: default policy of its columns;
-    `owners` (column -> system) and `policies` (column -> policy) say otherwise for single columns."""
+    `owners` (column -> system) and `policies` (column -> policy) say otherwise for single columns. `checks`: conditions over the mapped row."""
 
     name: str
     statement: str
@@ -66,6 +66,7 @@ class RuleSettings(_Frozen):
     policies: dict[str, str] = {}
     on_delete: Action = "delete"
     on_exit: Action = "ignore"
+    checks: tuple[str, ...] = ()
     update_delete: Literal["newest", "delete", "update"] = "newest"
     insert_insert: Literal["newest", "source", "target"] = "newest"
     cascades: Literal["follow", "ignore"] = "follow"
