@@ -32,9 +32,11 @@ def command(config: Path, as_json: bool) -> None:
 
 def _tell(status: dict[str, Any]) -> None:
     click.echo(f"state: {status['state']}\n")
+    for warning in status.get("warnings", ()):
+        click.echo(f"warning: {warning}\n")
     systems: dict[str, dict[str, Any]] = status["systems"]
-    rows = [(name, told(s.get("lag_seconds")), told(s.get("position"))) for name, s in systems.items()]
-    click.echo(table(rows, ("system", "lag (s)", "position")) + "\n")
+    rows = [(name, told(s.get("lag_seconds")), told(s.get("skew_ms")), told(s.get("position"))) for name, s in systems.items()]
+    click.echo(table(rows, ("system", "lag (s)", "clock (ms)", "position")) + "\n")
     columns = ("applied", "conflicts", "quarantined", "last_applied_at")
     rules: dict[str, dict[str, Any]] = status["rules"]
     listed = [(name, *(told(rule.get(column)) for column in columns)) for name, rule in rules.items()]

@@ -10,12 +10,13 @@ import pyarrow as pa
 
 from engine.ledger import keys as row_keys
 from engine.ledger.ledger import Ledger, locked
+from engine.observe.clocks import too_far_apart
 from engine.settings import Settings
 
 
 def read_status(settings: Settings) -> dict[str, Any]:
-    """The contract's `status` document. `state`: new, starting, first read, running or stopped."""
-    systems: dict[str, Any] = {name: {"position": None, "lag_seconds": None} for name in settings.systems}
+    """The contract's `status` document; `warnings` only where there are any. `state`: new, starting, first read, running or stopped."""
+    systems: dict[str, Any] = {name: {"position": None, "lag_seconds": None, "skew_ms": None} for name in settings.systems}
     rules: dict[str, Any] = {
         rule.name: {"applied": 0, "conflicts": 0, "quarantined": 0, "last_applied_at": None} for rule in settings.rules
     }
@@ -27,6 +28,7 @@ def read_status(settings: Settings) -> dict[str, Any]:
         progress = ledger.progress(name)
         system["position"] = progress.text if progress is not None else None
         system["lag_seconds"] = ledger.meta(f"lag {name}")
+        system["skew_ms"] = ledger.meta(f"skew {name}")
         stopped = ledger.meta(f"stopped {name}")
         if stopped:
             system["stopped"] = stopped
@@ -41,7 +43,9 @@ def read_status(settings: Settings) -> dict[str, Any]:
         rule["last_applied_at"] = None if applied is None else _iso(applied)
     phase = ledger.meta("phase") or "starting"
     ledger.close()
-    return {"state": phase if running else "stopped", "systems": systems, "rules": rules}
+    apart = too_far_apart({name: s["skew_ms"] for name, s in systems.items() if s["skew_ms"] is not None}, settings.max_clock_skew_ms)
+    warnings = {"warnings": [apart]} if apart else {}
+    return {"state": phase if running else "stopped", "systems": systems, "rules": rules, **warnings}
 
 
 def list_quarantine(settings: Settings) -> list[dict[str, Any]]:

@@ -12,9 +12,11 @@ from engine.errors import SynclineError
 from engine.mapping.rule import CompiledRule
 from engine.model.hashing import Hashes, hash_column
 from engine.model.schema import Table
+from engine.observe.clocks import too_far_apart
 from engine.observe.progress import Progress, Task, progress
 from engine.ports import Problem, Reader
 from engine.runtime.assembly import Assembly, assemble, error_problem
+from engine.runtime.clocks import measure
 from engine.runtime.rule_checks import unique_key
 from engine.settings import Settings
 
@@ -28,6 +30,7 @@ def check(settings: Settings) -> list[Problem]:
                 found += adapter.preflight(settings.name, assembly.watched(system), assembly.written(system), assembly.linked(system))
         found += _unused(assembly)
         found += _duplicates(assembly)
+        found += _clocks(assembly)
     return sorted(dict.fromkeys(found), key=lambda problem: problem.severity != "error")
 
 
@@ -41,6 +44,13 @@ def _unused(assembly: Assembly) -> list[Problem]:
         for system in assembly.settings.systems
         if system not in used
     ]
+
+
+def _clocks(assembly: Assembly) -> list[Problem]:
+    readers = {system: reader for system, reader in assembly.readers.items() if system not in assembly.unreachable}
+    apart = too_far_apart(measure(readers), assembly.settings.max_clock_skew_ms)
+    fix = "set the clocks of the servers by NTP, or raise max_clock_skew"
+    return [Problem(severity="warning", where="systems", what=apart, fix=fix)] if apart else []
 
 
 def _duplicates(assembly: Assembly) -> list[Problem]:

@@ -19,11 +19,13 @@ from engine.ledger.intent import Intent, Progress
 from engine.ledger.ledger import Ledger, lock
 from engine.mapping.evaluator import Evaluator
 from engine.model.batch import Batch
+from engine.observe.clocks import too_far_apart
 from engine.ports import Sink, Source
 from engine.runtime import failpoints
 from engine.runtime.assembly import Assembly, assemble
 from engine.runtime.baseline import Baseline
 from engine.runtime.checkpoint import Checkpoint
+from engine.runtime.clocks import EVERY_SECONDS, measure
 from engine.runtime.flight import Flight, FlightFailed
 from engine.runtime.keeper import Keeper, position_of
 from engine.runtime.pipeline import Pipeline
@@ -88,6 +90,7 @@ class Engine:
     """System -> commit time (seconds since 1970) of what is being carried over, 0 when nothing is."""
     _dependants_asked: float = 0.0
     _last_chance: bool = False
+    _clocks_read: float = -EVERY_SECONDS
 
     def bridge_gaps(self, systems: Sequence[str]) -> None:
         """Where the log of a system cannot be read on from our position (purged, slot gone) or holds what nobody can read (a statement in place of rows), it
@@ -119,6 +122,7 @@ class Engine:
 
     def follow(self, until_idle: bool) -> None:
         """First start if it is due, then the logs."""
+        self._read_clocks()
         if self.baseline.due():
             self.ledger.put_meta("phase", "first read")
             if not self.baseline.read():
@@ -171,6 +175,7 @@ class Engine:
                 self._take(system, batch, tails)
             self._ask_again()
             self._ask_dependants()
+            self._read_clocks()
             if keeper.failure is not None:
                 raise keeper.failure
             if ends is not None and news.empty() and self._idle(ends):
@@ -214,6 +219,18 @@ class Engine:
         if self.ledger.quarantine and time.monotonic() - self._dependants_asked > 1.0:
             self._dependants_asked = time.monotonic()
             self.pipeline.ask_dependants()
+
+    def _read_clocks(self) -> None:
+        """At the start and every minute; `status` shows what was found."""
+        if time.monotonic() - self._clocks_read < EVERY_SECONDS:
+            return
+        self._clocks_read = time.monotonic()
+        skews = measure({system: self.assembly.readers[system] for system in self.topology.ranks})
+        for system in self.topology.ranks:
+            self.ledger.put_meta(f"skew {system}", skews.get(system))
+        apart = too_far_apart(skews, self.settings.max_clock_skew_ms)
+        if apart:
+            log.warning("clocks are apart", what=apart)
 
     def _land(self) -> None:
         try:

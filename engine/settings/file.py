@@ -20,6 +20,7 @@ _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}\Z")
 _RULE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}\Z")
 _LINK_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}\Z")
 _SET_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}\Z")
+_TIME = re.compile(r"(\d{1,9})\s*(ms|s|m|h)\Z")
 _INTO_PART = re.compile(r'"((?:[^"]|"")+)"|([^."\s]+)')
 
 
@@ -62,6 +63,12 @@ def policy_fault(policy: str, systems: Iterable[str] | None) -> tuple[str, str] 
     return f"{policy!r} is no policy", suggestion(policy, POLICIES, "use one of")
 
 
+def milliseconds(text: str) -> int | None:
+    """A length of time such as 500ms, 5s, 2m; None when it is none."""
+    match = _TIME.match(text.strip())
+    return int(match[1]) * {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000}[match[2]] if match else None
+
+
 Name = Annotated[str, AfterValidator(_filled)]
 
 
@@ -78,6 +85,14 @@ class FileEngine(_Table):
     batch_ms: int = Field(default=50, ge=1, le=60_000, examples=["batch_ms = 50"])
     transaction_rows: int = Field(default=100_000, ge=100, le=1_000_000, examples=["transaction_rows = 100000"])
     chunk_rows: int = Field(default=10_000, ge=1, le=1_000_000, examples=["chunk_rows = 10000"])
+    max_clock_skew: str = Field(default="5s", examples=['max_clock_skew = "5s"'])
+
+    @field_validator("max_clock_skew")
+    @classmethod
+    def _skew(cls, text: str) -> str:
+        if milliseconds(text) is None:
+            raise wrong("is no length of time", 'write a number with ms, s, m or h, as in max_clock_skew = "5s"')
+        return text
 
     @field_validator("name")
     @classmethod

@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 from adapters.registry import ENTRIES, Entry
 from engine.errors import ConfigError, SynclineError
 from engine.settings.expand import Expansion, item_key
-from engine.settings.file import FileEngine, FileLookup, FileRule, FileSystem, is_identifier, nearest, plain, policy_fault, suggestion
+from engine.settings.file import FileEngine, FileLookup, FileRule, FileSystem, is_identifier, milliseconds, nearest, plain, policy_fault, suggestion
 from engine.settings.model import LookupSettings, RuleSettings, Settings, SystemSettings
 from engine.settings.url import faults
 
@@ -74,6 +74,7 @@ class _Loading:
             batch_ms=engine.batch_ms,
             transaction_rows=engine.transaction_rows,
             chunk_rows=engine.chunk_rows,
+            max_clock_skew_ms=milliseconds(engine.max_clock_skew) or 0,
         )
 
     def beside(self, name: str) -> Path:

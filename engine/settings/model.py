@@ -81,7 +81,7 @@ class Settings(_Frozen):
 
     batch_rows, batch_ms: a batch is closed after so many rows or milliseconds, whichever comes first.
     transaction_rows: a transaction that changes more rows is carried over in parts.
-    chunk_rows: rows per chunk of a first read."""
+    chunk_rows: rows per chunk of a first read. max_clock_skew_ms: how far the clocks of two systems may be apart before there is a warning."""
 
     path: Path
     name: str
@@ -93,6 +93,7 @@ class Settings(_Frozen):
     batch_ms: int
     chunk_rows: int
     transaction_rows: int = 100_000
+    max_clock_skew_ms: int = 5_000
 
     def rule(self, name: str) -> RuleSettings:
         """Raises KeyError when there is no such rule."""
