@@ -199,6 +199,9 @@ def test_options_of_the_adapter_are_kept(folder: Path) -> None:
         ("postgresql://sync@127.0.0.1:5432/erp", "postgresql://sync@127.0.0.1:5432", "systems.erp.url", "names no database", "/database"),
         ("postgresql://sync@127.0.0.1:5432/erp", "postgresql:///erp", "systems.erp.url", "names no host", "@host"),
         ("127.0.0.1:5432", "127.0.0.1:54x2", "systems.erp.url", "wrong port", "%40"),
+        ('key = ["account_ref"]', 'key = ["account_ref"]\nchecks = "a > 0"', "rules.customers.checks", "must be a list of conditions", '["a > 0"]'),
+        ('key = ["account_ref"]', 'key = ["account_ref"]\nchecks = [" "]', "rules.customers.checks[1]", "is empty", "leave"),
+        ("[syncline]", '[syncline]\nmax_clock_skew = "5 days"', "syncline.max_clock_skew", "is no length of time", '"5s"'),
         # variables
         ("${CRM_PASSWORD}", "${CRM_PASSWD}", "systems.crm.url", "CRM_PASSWD, which is not set", "export CRM_PASSWD"),
         ("${CRM_PASSWORD}", "${CRM PASSWORD}", "systems.crm.url", "without the name of a variable", "${NAME}"),
