@@ -41,6 +41,23 @@ class Terminal(SynclineError):
     """Trying again cannot help: a person has to act (wrong password, missing right, lost log position). Stops the direction it concerns."""
 
 
+BRIDGE = (
+    "`syncline resync` a rule of this system: its log is then read from its end, and all its rules read all rows again; where the sides differ `baseline` "
+    "decides, and a row that was deleted on one side meanwhile comes back"
+)
+
+
+class Gap(Terminal):
+    """A system's log does not go on where we left it: what changed there in between can be had from its tables alone.
+
+    set_back: the database itself is not as far as it was with us, or another one (restored from a backup, failed over with loss), so that what it holds may
+    be older than what we know."""
+
+    def __init__(self, what: str, *, where: str = "", fix: str = BRIDGE, set_back: bool = False) -> None:
+        super().__init__(what, where=where, fix=fix)
+        self.set_back = set_back
+
+
 class Poison(SynclineError):
     """The target refuses one row, or a batch that contains one. The transaction stands as it did before the refused call.
 

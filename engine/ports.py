@@ -51,8 +51,14 @@ class Source(Protocol):
         """Makes sure that the log of these tables is kept from now on (publication, slot) and returns the position from which it is complete.
         Idempotent. Terminal, with the SQL to run, when a right is missing."""
 
+    def holds(self, position: Position) -> None:
+        """Gap when the log does not go on from `position` (purged, slot gone, invalid or recreated, the server set back). Changes nothing."""
+
+    def renew(self, watched: Sequence[Watched]) -> Position:
+        """Gives up what the log held for us, makes sure that it is kept from now on, and returns from where: for after a gap."""
+
     def open(self, watched: Sequence[Watched], position: Position) -> None:
-        """Starts reading after `position`. Terminal when the log no longer holds it (purged, slot gone, recreated, ahead of it)."""
+        """Starts reading after `position`. Gap when the log does not go on from there, see `holds`."""
 
     def read(self, timeout: float) -> Batch | None:
         """The next batch, or None after `timeout` seconds (0.05-1) without news. A batch is bounded in rows, bytes and time; a transaction is split only

@@ -72,6 +72,10 @@ class MariaGtids:
             domains[domain] = (server, sequence)
         return cls(domains)
 
+    def reaches(self, other: MariaGtids) -> bool:
+        """Whether this state is at `other` or later, in every domain."""
+        return all(domain in self.domains and self.domains[domain][1] >= sequence for domain, (_, sequence) in other.domains.items())
+
     def __str__(self) -> str:
         return ",".join(f"{domain}-{server}-{sequence}" for domain, (server, sequence) in sorted(self.domains.items()))
 

@@ -28,7 +28,7 @@ from adapters.mysql.connection import connect, is_mariadb, parse_url, version, w
 from adapters.mysql.failure import PIECES_FIX
 from adapters.mysql.reader import log_end
 from adapters.mysql.schema import Described, data_type, describe, has_json
-from engine.errors import SynclineError, Terminal, Transient
+from engine.errors import Gap, SynclineError, Terminal, Transient
 from engine.model.batch import Batch, Position
 from engine.ports import Watched
 
@@ -98,6 +98,16 @@ class MySqlSource:
                 )
         return end
 
+    def holds(self, position: Position) -> None:
+        """As the port says. The server is asked for its log and let go again: nobody else knows what it still has."""
+        self.open((), position)
+        self.close()
+
+    def renew(self, watched: Sequence[Watched]) -> Position:
+        """As the port says; the server keeps its log by its own settings."""
+        self.close()
+        return self.prepare(watched)
+
     def open(self, watched: Sequence[Watched], position: Position) -> None:
         """As the port says. Waits until the server sends its log or says why it does not."""
         self.close()
@@ -107,8 +117,7 @@ class MySqlSource:
             settings = {str(k).lower(): str(v) for k, v in _rows(asking, "SHOW GLOBAL VARIABLES LIKE 'binlog_checksum'")}
             checksum = settings.get("binlog_checksum", "NONE").upper() == "CRC32"
             file, offset, state = gtid.parts(position)
-            if not state:
-                self._still_there(asking, file, offset)
+            self._still_there(asking, mariadb, file, offset, state)
             default = parse_url(self._url, system=self._name).database or next((w.table.name.schema for w in watched), "")
             self._decoder = Decoder(
                 self._name,
@@ -129,15 +138,21 @@ class MySqlSource:
             )
             self._measure_clock()
             self._dump = self._request(mariadb, checksum, file, offset, state)
+            self._heard = time.monotonic()
+            self._told, self._told_order = 0.0, position.order
+            self._await_log()
+        except Gap as gap:
+            # Log files count up: one that is gone, with later ones there, was purged. Else this is another log, and perhaps another database.
+            gap.set_back = gap.set_back or not self._purged(file)
+            gap.where = self._where
+            self.close()
+            raise
         except (pymysql.MySQLError, OSError) as error:
             self.close()
             raise wrap(error, self._where) from error
         except SynclineError:
             self.close()
             raise
-        self._heard = time.monotonic()
-        self._told, self._told_order = 0.0, position.order
-        self._await_log()
 
     def read(self, timeout: float) -> Batch | None:
         decoder = self._decoder
@@ -307,13 +322,46 @@ class MySqlSource:
             return self._terminal(what, f"GRANT REPLICATION SLAVE, {client} ON *.* TO the user")
         return wrap(error, self._where)
 
-    def _still_there(self, asking: pymysql.Connection, file: str, offset: int) -> None:
+    def _still_there(self, asking: pymysql.Connection, mariadb: bool, file: str, offset: int, state: str) -> None:
+        """Gap when the log is not the one that the position was taken from, as far as the server's files and GTIDs tell. With a GTID it may go on in other
+        files (another server took over), and whether the server still has what follows it says itself."""
         logs = {_str(row[0]): int(row[1]) for row in _rows(asking, "SHOW BINARY LOGS")}
-        fix = "resync: the changes in between can only be had from the tables themselves"
-        if file not in logs:
-            raise self._terminal(f"the server no longer has its log file {file}, where we left off (it was purged, or the log was reset)", fix)
-        if offset > logs[file]:
-            raise self._terminal(f"the server's log file {file} ends before the place where we left off (the log was reset)", fix)
+        if not state:
+            if file not in logs:
+                raise self._gap(f"the server no longer has its log file {file}, where we left off (it was purged, or the log was reset)")
+            if offset > logs[file]:
+                raise self._gap(f"the server's log file {file} ends before the place where we left off (the log was reset)", set_back=True)
+            return
+        if not self._executed(asking, mariadb, state):
+            raise self._gap("the server's log ends before the place where we left off: it was reset, or the server restored from a backup", set_back=True)
+        if mariadb and file in logs and offset <= logs[file] and self._own(asking, state):
+            # The same file with another history: the log was reset and has grown past our place since. MySQL's GTIDs tell that by themselves.
+            # NULL where no event ends at this place.
+            at, end = _rows(asking, f"SELECT BINLOG_GTID_POS('{file}', {offset}), BINLOG_GTID_POS('{file}', {logs[file]})")[0]
+            other = end is not None if at is None else gtid.MariaGtids.parse(_str(at)) != gtid.MariaGtids.parse(state)
+            if other:
+                raise self._gap("the server's log is another one than we have read: it was reset, or the server restored from a backup", set_back=True)
+
+    @staticmethod
+    def _executed(asking: pymysql.Connection, mariadb: bool, state: str) -> bool:
+        """Whether all that we have read has happened on this server."""
+        if mariadb:
+            reached = gtid.MariaGtids.parse(_str(_rows(asking, "SELECT @@GLOBAL.gtid_binlog_pos")[0][0] or ""))
+            return reached.reaches(gtid.MariaGtids.parse(state))
+        return bool(_rows(asking, f"SELECT GTID_SUBSET('{gtid.MySqlGtids.parse(state)}', @@GLOBAL.gtid_executed)")[0][0])
+
+    @staticmethod
+    def _own(asking: pymysql.Connection, state: str) -> bool:
+        """Whether the transactions we read last were this server's own, so that its files are those we know."""
+        number = int(_rows(asking, "SELECT @@server_id")[0][0])
+        return all(server == number for server, _ in gtid.MariaGtids.parse(state).domains.values())
+
+    def _purged(self, file: str) -> bool:
+        logs = [_str(row[0]) for row in self._asked(lambda connection: _rows(connection, "SHOW BINARY LOGS"))]
+        return bool(logs) and all(gtid.order(file, 0) < gtid.order(name, 0) for name in logs)
+
+    def _gap(self, what: str, *, set_back: bool = False) -> Gap:
+        return Gap(what, where=self._where, set_back=set_back)
 
     def _terminal(self, what: str, fix: str) -> Terminal:
         return Terminal(what, where=self._where, fix=fix)

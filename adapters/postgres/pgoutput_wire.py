@@ -22,7 +22,7 @@ from psycopg.pq.abc import PGconn, PGresult
 
 from adapters.postgres.connection import Connection
 from adapters.postgres.pgoutput_scan import split_frames
-from engine.errors import SynclineError, Terminal, Transient
+from engine.errors import Gap, SynclineError, Terminal, Transient
 
 _EPOCH_US = 946_684_800_000_000
 _ROOM = 256 << 10
@@ -319,7 +319,7 @@ def refused(state: str, message: str, where: str) -> SynclineError | Busy:
         return Transient(f"the server ended the replication ({code})", where=where, fix="it is tried again by itself")
     if state == "58P01":
         what = f"the server no longer has the log from our position on ({code})"
-        return Terminal(what, where=where, fix="let the rules read all rows again (resync)")
+        return Gap(what, where=where)
     if state[:2] == "58":
         return Transient(f"the server met a system error ({code})", where=where, fix="it is tried again by itself")
     shown = "" if state[:2] == "22" else f": {message}"

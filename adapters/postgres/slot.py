@@ -18,7 +18,7 @@ from psycopg import sql
 from adapters.postgres.connection import Connection, wrap
 from adapters.postgres.pgoutput import lsn_order, position, server_of
 from adapters.postgres.pgoutput_relation import Shape
-from engine.errors import SynclineError, Terminal, Transient
+from engine.errors import BRIDGE, Gap, SynclineError, Terminal, Transient
 from engine.model.batch import Position
 from engine.ports import Watched
 
@@ -37,9 +37,10 @@ class Names:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """What the server says of itself. end: of its log. version: major. schema: the default one, empty if none. next_xid: 64 bits."""
+    """What the server says of itself. identity: see `_identity`. end: of its log. version: major. schema: the default one, empty if none.
+    next_xid: 64 bits."""
 
-    system_id: str
+    identity: str
     end: int
     version: int
     schema: str
@@ -83,11 +84,14 @@ def identifier(*parts: str) -> str:
 
 def identify(connection: Connection, where: str) -> Server:
     """Raises what `query` raises."""
-    system_id, _, end, _ = query(connection, "IDENTIFY_SYSTEM", where)[0]
-    facts = "SELECT current_schema(), current_setting('server_encoding'), pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
-    schema, encoding, xid = query(connection, facts, where)[0]
+    system_id, timeline, end, _ = query(connection, "IDENTIFY_SYSTEM", where)[0]
+    facts = (
+        "SELECT current_schema(), current_setting('server_encoding'), pg_snapshot_xmax(pg_current_snapshot())::text::bigint, "
+        "(SELECT oid::bigint FROM pg_database WHERE datname = current_database())"
+    )
+    schema, encoding, xid, database = query(connection, facts, where)[0]
     return Server(
-        system_id=str(system_id),
+        identity=f"{system_id}/{timeline}/{database}",
         end=lsn_order(end),
         version=connection.info.server_version // 10000,
         schema=schema or "",
@@ -115,43 +119,82 @@ def prepare(connection: Connection, system: str, watched: Sequence[Watched], cho
     created = _prepare_publication(connection, where, server, watched, chosen.publication)
     slot = _slot(connection, where, chosen.slot)
     if slot is None:
-        return position(_create_slot(connection, where, chosen.slot), server.system_id)
+        return position(_create_slot(connection, where, chosen.slot), server.identity)
     _check_slot(connection, where, slot, chosen.slot)
     start = lsn_order(slot["confirmed_flush_lsn"])
     if created:
         start = max(start, identify(connection, where).end)
-    return position(start, server.system_id)
+    return position(start, server.identity)
 
 
-def check_resume(connection: Connection, system: str, watched: Sequence[Watched], chosen: Names, start: Position, server: Server) -> None:
-    """Terminal, with the reason, when the log after `start` is not all there. The server itself would silently begin later."""
+def renew(connection: Connection, system: str, watched: Sequence[Watched], chosen: Names) -> Position:
+    """A slot of ours that begins now, in place of the one there is. Transient while a connection holds that one."""
     where = f"system {system}"
-    again = "drop the state of this system, or restore the server's log, and let the rules read all rows again (resync)"
-    known = server_of(start)
-    if known and known != server.system_id:
-        raise Terminal(
-            f"this is another server than before (system identifier {server.system_id}, our position is of {known})",
-            where=where,
-            fix=f"correct the URL; if the server was replaced on purpose, {again}",
-        )
-    if start.order > server.end:
-        raise Terminal(
-            f"the server's log ends before our position {start.text}: it was set back (restored from a backup, or failed over with loss)",
-            where=where,
-            fix=again,
-        )
+    slot = _slot(connection, where, chosen.slot)
+    if slot is not None and slot["plugin"] == "pgoutput" and slot["database"] == connection.info.dbname:
+        query(connection, f"SELECT pg_drop_replication_slot({quote(chosen.slot)})", where)
+    return prepare(connection, system, watched, chosen)
+
+
+def check_position(connection: Connection, system: str, chosen: Names, start: Position, server: Server) -> None:
+    """Gap, with the reason, when the log after `start` is not all there. The server itself would silently begin later."""
+    where = f"system {system}"
+    _check_history(connection, where, start, server)
     slot = _slot(connection, where, chosen.slot)
     if slot is None:
-        raise Terminal(f'replication slot "{chosen.slot}" is gone: it was dropped, or lost by a failover', where=where, fix=again)
+        raise Gap(f'replication slot "{chosen.slot}" is gone: it was dropped, or lost by a failover', where=where)
     _check_slot(connection, where, slot, chosen.slot)
     confirmed = lsn_order(slot["confirmed_flush_lsn"])
     if confirmed > start.order:
-        raise Terminal(
+        raise Gap(
             f'replication slot "{chosen.slot}" is ahead of our position ({slot["confirmed_flush_lsn"]}, we are at {start.text}): '
             "it was dropped and created again, or moved by someone else, and the changes between are lost to us",
             where=where,
-            fix=again,
         )
+
+
+def _check_history(connection: Connection, where: str, start: Position, server: Server) -> None:
+    """Gap when this is not the database, or not the history of it, that `start` was taken from. Positions of earlier versions name the server alone."""
+    known, here = server_of(start).split("/"), server.identity.split("/")
+    if known[0] and known[0] != here[0]:
+        raise Gap(
+            f"this is another server than before (system identifier {here[0]}, our position is of {known[0]})",
+            where=where,
+            fix=f"correct the URL; if the server was replaced on purpose, {BRIDGE}",
+            set_back=True,
+        )
+    if len(known) > 2 and known[2] != here[2]:
+        what = "this is another database than before: it was dropped and created again, perhaps restored from a dump"
+        raise Gap(what, where=where, set_back=True)
+    left = _left_at(connection, where, known[1], here[1]) if len(known) > 1 and known[1] != here[1] else server.end
+    if start.order > left:
+        raise Gap(
+            f"the server's log ends before our position {start.text}: it was set back (restored from a backup, or failed over with loss)",
+            where=where,
+            set_back=True,
+        )
+
+
+def _left_at(connection: Connection, where: str, before: str, now: str) -> int:
+    """Up to where timeline `now` has the log of timeline `before`; -1 where it does not come from there.
+    https://www.postgresql.org/docs/current/protocol-replication.html, TIMELINE_HISTORY"""
+    try:
+        found = query(connection, f"TIMELINE_HISTORY {int(now)}", where)
+    except Terminal:
+        return -1  # the first one has no history, and came from nowhere
+    content = found[0][1]
+    text = content.decode("utf-8", "replace") if isinstance(content, bytes) else str(content)
+    for line in text.splitlines():
+        parts = line.split()
+        if len(parts) >= 2 and parts[0] == before:
+            return lsn_order(parts[1])
+    return -1
+
+
+def check_resume(connection: Connection, system: str, watched: Sequence[Watched], chosen: Names, start: Position, server: Server) -> None:
+    """What `check_position` says; Terminal when the publication does not bring the tables."""
+    where = f"system {system}"
+    check_position(connection, system, chosen, start, server)
     published = _published(connection, where, server, chosen.publication)
     for table in watched:
         name = table.table.name
@@ -277,9 +320,8 @@ def _check_slot(connection: Connection, where: str, slot: Mapping[str, Any], nam
         raise Terminal(f'slot "{name}" belongs to another database ({slot["database"]})', where=where, fix=own)
     if slot.get("invalidation_reason") or slot.get("wal_status") == "lost" or slot["confirmed_flush_lsn"] is None:
         reason = slot.get("invalidation_reason") or "the log it needs was removed"
-        drop = f"SELECT pg_drop_replication_slot({quote(name)})"
-        fix = f"raise max_slot_wal_keep_size, {drop}, and let the rules read all rows again (resync)"
-        raise Terminal(f'replication slot "{name}" is invalid ({reason}): changes are lost to us', where=where, fix=fix)
+        fix = f"raise max_slot_wal_keep_size, then {BRIDGE}"
+        raise Gap(f'replication slot "{name}" is invalid ({reason}): changes are lost to us', where=where, fix=fix)
 
 
 def _create_slot(connection: Connection, where: str, slot: str) -> int:

@@ -45,6 +45,18 @@ class PostgresSource:
         with connect(self._url, system=self._name, replication=True) as connection:
             return slot.prepare(connection, self._name, watched, self._names(connection))
 
+    def holds(self, position: Position) -> None:
+        """See the port."""
+        with connect(self._url, system=self._name, replication=True) as connection:
+            slot.check_position(connection, self._name, self._names(connection), position, slot.identify(connection, self._where))
+
+    def renew(self, watched: Sequence[Watched]) -> Position:
+        """See the port."""
+        self.close()
+        self._acknowledged = 0
+        with connect(self._url, system=self._name, replication=True) as connection:
+            return slot.renew(connection, self._name, watched, self._names(connection))
+
     def open(self, watched: Sequence[Watched], position: Position) -> None:
         """See the port. Waits some seconds for a slot that an earlier connection of ours still holds."""
         self.close()
@@ -59,7 +71,7 @@ class PostgresSource:
                 watched,
                 rule_set=self._rule_set,
                 marker=(server.schema, slot.CHECKPOINT),
-                system_id=server.system_id,
+                system_id=server.identity,
                 shapes=slot.shapes(connection, self._where, watched),
                 xid=server.next_xid,
                 verify=not server.utf8,
@@ -70,7 +82,6 @@ class PostgresSource:
                 resume=part_of(position),
                 spill=Path(str(self._options["spill"])) if self._options.get("spill") else None,
             )
-            self._system_id = server.system_id
             wire = self._wire_for(connection)
             self._start(wire, server.version, chosen, position)
         except BaseException:

@@ -15,6 +15,7 @@ from engine.model.schema import Table
 from engine.observe.clocks import too_far_apart
 from engine.observe.progress import Progress, Task, progress
 from engine.ports import Problem, Reader
+from engine.runtime import resume
 from engine.runtime.assembly import Assembly, assemble, error_problem
 from engine.runtime.clocks import measure
 from engine.runtime.rule_checks import unique_key
@@ -29,6 +30,7 @@ def check(settings: Settings) -> list[Problem]:
             if system not in assembly.unreachable:
                 found += adapter.preflight(settings.name, assembly.watched(system), assembly.written(system), assembly.linked(system))
         found += _unused(assembly)
+        found += resume.problems(assembly)
         found += _duplicates(assembly)
         found += _clocks(assembly)
     return sorted(dict.fromkeys(found), key=lambda problem: problem.severity != "error")

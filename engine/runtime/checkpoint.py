@@ -101,19 +101,25 @@ class Checkpoint:
         if not targets:
             self.ledger.take_over(intent)
 
-    def recover(self) -> None:
-        """After a crash: an intent whose batch the target has is taken over, another one is dropped."""
+    def recover(self) -> dict[str, dict[str, int]]:
+        """After a crash: an intent whose batch the target has is taken over, another one is dropped. Returns the targets that lack batches of ours, each with
+        the last number that it has, by source: they were set back."""
         for intent in self.ledger.intents():
             if all(self._happened(*pair, number) for pair, number in intent.batches.items()):
                 self.ledger.take_over(intent)
             else:
                 self.ledger.drop_intent()
         self._recover_links()
-        for lane in self.topology.lanes.values():
-            # The state folder may be younger than the target's marker: numbers never go back.
-            marker = self.sinks[lane.target.system].marker(self.rule_set, lane.source.system)
-            if marker is not None and marker.batch > self.ledger.batch(*lane.direction):
-                self.ledger.put_meta(f"batch {lane.source.system} {lane.target.system}", marker.batch)
+        behind: dict[str, dict[str, int]] = {}
+        for source, target in dict.fromkeys(lane.direction for lane in self.topology.lanes.values()):
+            marker, known = self.sinks[target].marker(self.rule_set, source), self.ledger.batch(source, target)
+            number = marker.batch if marker is not None else 0
+            if number > known:
+                # The state folder may be older than the target's marker: numbers never go back.
+                self.ledger.put_meta(f"batch {source} {target}", number)
+            elif number < known:
+                behind.setdefault(target, {})[source] = number
+        return behind
 
     def _recover_links(self) -> None:
         """Links of batches that the targets have and the ledger does not: the state folder is lost, or older than what was committed."""

@@ -14,14 +14,14 @@ import pyarrow as pa
 import structlog
 
 from engine.capture.tail import Tail
-from engine.errors import SynclineError, Terminal, Transient
+from engine.errors import Gap, SynclineError, Terminal, Transient
 from engine.ledger.intent import Intent, Progress
 from engine.ledger.ledger import Ledger, lock
 from engine.mapping.evaluator import Evaluator
 from engine.model.batch import Batch
 from engine.observe.clocks import too_far_apart
 from engine.ports import Sink, Source
-from engine.runtime import failpoints
+from engine.runtime import failpoints, resume
 from engine.runtime.assembly import Assembly, assemble
 from engine.runtime.baseline import Baseline
 from engine.runtime.checkpoint import Checkpoint
@@ -61,15 +61,32 @@ def run(settings: Settings, until_idle: bool) -> None:
 
 def resync(settings: Settings, rule: str) -> None:
     """Reads all rows of one rule again, then follows the logs to their end."""
-    stop = threading.Event()
-    with ExitStack() as stack:
-        stack.enter_context(_signals(stop))
-        stack.enter_context(_stop_is_no_failure())
-        engine = stack.enter_context(started(settings, stop, PATIENCE_SECONDS))
+
+    def work(engine: Engine) -> None:
         lane = engine.topology.lanes[rule]
         engine.bridge_gaps(lane.direction)
         engine.baseline.again(lane)
         engine.follow(until_idle=True)
+
+    _with_engine(settings, work)
+
+
+def resync_all(settings: Settings) -> None:
+    """For a state folder that was lost: makes a new ledger from what both sides hold, as a first start does, then follows the logs to their end."""
+
+    def work(engine: Engine) -> None:
+        engine.bridge_gaps(list(engine.gaps))
+        for lane in engine.topology.lanes.values():
+            engine.baseline.anew(lane)
+        engine.follow(until_idle=True)
+
+    _with_engine(settings, work, anew=True)
+
+
+def _with_engine(settings: Settings, work: Callable[[Engine], None], *, anew: bool = False) -> None:
+    stop = threading.Event()
+    with _signals(stop), _stop_is_no_failure(), started(settings, stop, PATIENCE_SECONDS, anew=anew) as engine:
+        work(engine)
 
 
 @dataclass(slots=True)
@@ -84,6 +101,10 @@ class Engine:
     baseline: Baseline
     sources: dict[str, Source]
     stop: threading.Event
+    gaps: dict[str, Gap] = field(default_factory=dict)
+    """Systems whose log does not go on where the ledger left it, or that were set back."""
+    behind: dict[str, dict[str, int]] = field(default_factory=dict)
+    """See `Checkpoint.recover`."""
     stopped: dict[str, SynclineError] = field(default_factory=dict)
     reached: dict[str, int] = field(default_factory=dict)
     under_way: dict[str, float] = field(default_factory=dict)
@@ -95,22 +116,34 @@ class Engine:
     def bridge_gaps(self, systems: Sequence[str]) -> None:
         """Where the log of a system cannot be read on from our position (purged, slot gone) or holds what nobody can read (a statement in place of rows), it
         is read from its end; all rules of that system begin anew."""
-        for system in [system for system in systems if system in self.sources]:
+        for system in systems:
+            if system not in self.sources:
+                if system in self.gaps:
+                    self._begin_anew(system, {})
+                continue
             source, watched = self.sources[system], self.topology.watched(system)
             try:
+                if system in self.gaps:
+                    raise self.gaps[system]
                 position = position_of(self.ledger, system)
                 source.open(watched, position)
                 self._try_out(source, position.order, self.assembly.readers[system].end().order)
             except Terminal as error:
                 log.warning("the log is read from its end, and all rules of the system begin anew", system=system, error=error)
-                position = source.prepare(watched)
-                for lane in self.topology.lanes.values():
-                    if system in lane.direction:
-                        self.baseline.anew(lane)
-                lost = [(other, system, self.ledger.batch(other, system)) for other in self.topology.ranks]
-                self.ledger.take_over(Intent(progress={system: Progress(position.text, position.order)}, echoed=lost))
+                position = source.renew(watched)
+                self._begin_anew(system, {system: Progress(position.text, position.order)})
             finally:
                 source.close()
+
+    def _begin_anew(self, system: str, progress: dict[str, Progress]) -> None:
+        for lane in self.topology.lanes.values():
+            if system in lane.direction:
+                self.baseline.anew(lane)
+        lost = [(other, system, self.ledger.batch(other, system)) for other in self.topology.ranks]
+        numbers = {(other, system): number for other, number in self.behind.get(system, {}).items()}
+        self.ledger.take_over(Intent(progress=progress, echoed=lost, batches=numbers))
+        self.ledger.put_meta(f"stopped {system}", None)
+        self.gaps.pop(system, None)
 
     def _try_out(self, source: Source, reached: int, end: int) -> None:
         """Reads what the log holds up to `end` and drops it. Terminal where it cannot be read."""
@@ -121,7 +154,11 @@ class Engine:
                 heard, reached = time.monotonic(), batch.high.order
 
     def follow(self, until_idle: bool) -> None:
-        """First start if it is due, then the logs."""
+        """First start if it is due, then the logs. A system whose log has a gap is not read, and where rules lead into it nothing is: it may have changed."""
+        for system, gap in self.gaps.items():
+            self._stop_direction(system, gap)
+        if self.gaps and (self.baseline.due() or set(self.sources) <= set(self.stopped)):
+            raise next(iter(self.stopped.values()))
         self._read_clocks()
         if self.baseline.due():
             self.ledger.put_meta("phase", "first read")
@@ -129,8 +166,8 @@ class Engine:
                 return
         self.pipeline.ask_rechecked()
         news: News = queue.Queue()
-        positions = {system: position_of(self.ledger, system) for system in self.sources}
-        tails = {system: Tail(system, source, self.topology.watched(system), positions[system], news) for system, source in self.sources.items()}
+        positions = {system: position_of(self.ledger, system) for system in self.sources if system not in self.stopped}
+        tails = {system: Tail(system, self.sources[system], self.topology.watched(system), position, news) for system, position in positions.items()}
         self.reached = {system: position.order for system, position in positions.items()}
         keeper = Keeper(self.ledger, tails, lambda: self.under_way)
         for thread in (keeper, *tails.values()):
@@ -138,7 +175,7 @@ class Engine:
         try:
             if self.baseline.ask(lambda: self._meanwhile(news, tails, keeper)):
                 self.ledger.put_meta("phase", "running")
-                ends = {system: self.assembly.readers[system].end().order for system in self.sources} if until_idle else None
+                ends = {system: self.assembly.readers[system].end().order for system in tails} if until_idle else None
                 self._loop(news, tails, keeper, ends)
             self._land()
             self.under_way = {}
@@ -161,6 +198,9 @@ class Engine:
                 break
             self._take(system, batch, tails)
         self._ask_again()
+        for error in self.stopped.values():
+            if isinstance(error, Gap):
+                raise error  # what is written would cover changes that are not known
         if keeper.failure is not None:
             raise keeper.failure
 
@@ -182,7 +222,7 @@ class Engine:
                 if self._last_chance or not self.pipeline.ask_dependants(now=True):
                     break
                 self._last_chance = True
-            if self.stopped and (len(self.stopped) == len(tails) or (ends is not None and all(self._done(s, ends) for s in tails))):
+            if self.stopped and (set(tails) <= set(self.stopped) or (ends is not None and all(self._done(s, ends) for s in tails))):
                 break
 
     def _take(self, system: str, news: Batch | SynclineError, tails: dict[str, Tail]) -> None:
@@ -239,9 +279,16 @@ class Engine:
             self._stop_direction(failed.system, failed.error)
 
     def _stop_direction(self, system: str, error: SynclineError) -> None:
+        if isinstance(error, Gap):
+            error = resume.with_range(error, self.ledger.progress(system))
         log.error("this direction has stopped", system=system, error=error)
         self.stopped[system] = error
         self.ledger.put_meta(f"stopped {system}", str(error))
+        if isinstance(error, Gap):
+            for source in sorted({lane.source.system for lane in self.topology.lanes.values() if lane.target.system == system} - set(self.stopped)):
+                log.error("this direction has stopped as well: it would write over changes that are not known", system=source)
+                self.stopped[source] = error
+                self.ledger.put_meta(f"stopped {source}", f"waits for system {system}: {error}")
 
     def _idle(self, ends: dict[str, int]) -> bool:
         if any(self.reached.get(system, -1) < end for system, end in ends.items()):
@@ -254,8 +301,9 @@ class Engine:
 
 
 @contextmanager
-def started(settings: Settings, stop: threading.Event, patience: float | None) -> Iterator[Engine]:
-    """Connects and recovers. ConfigError, Transient or Terminal when the configuration or a system is not ready."""
+def started(settings: Settings, stop: threading.Event, patience: float | None, *, anew: bool = False) -> Iterator[Engine]:
+    """Connects and recovers. anew: a ledger is made for databases that were followed before. ConfigError, Transient or Terminal when the configuration or a
+    system is not ready."""
     failpoints.arm_from_environment()
     with ExitStack() as stack:
         handle = lock(settings.state)
@@ -267,7 +315,13 @@ def started(settings: Settings, stop: threading.Event, patience: float | None) -
         topology = build(settings, assembly.rules, ledger.seed)
         ledger.put_meta("phase", "starting")
         sinks = _sinks(settings, assembly, topology, stack)
-        sources = _sources(settings, assembly, topology, ledger, stack)
+        if not resume.followed(ledger, settings):
+            if not anew:
+                resume.insist_on_ledger(settings, [lane.direction for lane in topology.lanes.values()], sinks)
+        elif anew:
+            fix = "to read one rule again: `syncline resync RULE`; to make a new ledger, move the state folder away first"
+            raise Terminal("the state folder holds a ledger, which is not lost", where=str(settings.state), fix=fix)
+        sources, gaps = _sources(settings, assembly, topology, ledger, stack)
         flight = Flight()
         stack.callback(flight.close)
         ledger.wait_for = flight.wait_for
@@ -275,13 +329,14 @@ def started(settings: Settings, stop: threading.Event, patience: float | None) -
         proposer = Proposer(ledger, Evaluator(assembly.lookups), lambda: time.time_ns() // 1000, topology.ranks, readers=readers)
         wait = _waiter(stop, patience)
         checkpoint = Checkpoint(settings.name, ledger, topology, sinks, proposer, wait, flight)
-        checkpoint.recover()
+        behind = checkpoint.recover()
+        gaps |= {system: resume.set_back(system) for system in behind if system not in gaps or not gaps[system].set_back}
         ledger.follow(topology.columns(), topology.lanes, topology.indexes())
         views = Views(ledger, topology, readers, proposer)
         proposer.bases = views.bases
         pipeline = Pipeline(topology, ledger, readers, proposer, checkpoint, views)
         baseline = Baseline(pipeline, topology, ledger, readers, settings.chunk_rows, stop.is_set, wait)
-        yield Engine(settings, assembly, ledger, topology, pipeline, baseline, sources, stop)
+        yield Engine(settings, assembly, ledger, topology, pipeline, baseline, sources, stop, gaps, behind)
 
 
 def _sinks(settings: Settings, assembly: Assembly, topology: Topology, stack: ExitStack) -> dict[str, Sink]:
@@ -295,20 +350,29 @@ def _sinks(settings: Settings, assembly: Assembly, topology: Topology, stack: Ex
     return sinks
 
 
-def _sources(settings: Settings, assembly: Assembly, topology: Topology, ledger: Ledger, stack: ExitStack) -> dict[str, Source]:
+def _sources(
+    settings: Settings, assembly: Assembly, topology: Topology, ledger: Ledger, stack: ExitStack
+) -> tuple[dict[str, Source], dict[str, Gap]]:
+    """(the sources, the gaps of their logs). A log with a gap is left as it is: a slot made anew would only hide since when."""
     sources: dict[str, Source] = {}
+    gaps: dict[str, Gap] = {}
     for system, options in settings.systems.items():
         watched = topology.watched(system)
         if not watched or not options.capture:
             continue
-        source = assembly.adapters[system].source(settings.name)
+        source = sources[system] = assembly.adapters[system].source(settings.name)
         stack.callback(source.close)
-        position = source.prepare(watched)
+        try:
+            if ledger.progress(system) is not None:
+                source.holds(position_of(ledger, system))
+            position = source.prepare(watched)
+        except Gap as gap:
+            gaps[system] = gap
+            continue
         if ledger.progress(system) is None:
             ledger.put_meta(f"progress {system}", [position.text, position.order, -1])
         ledger.put_meta(f"stopped {system}", None)
-        sources[system] = source
-    return sources
+    return sources, gaps
 
 
 def _waiter(stop: threading.Event, patience: float | None) -> Callable[[str, int, Transient], None]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.runtime import daemon
 from engine.throwaway.servers import MariaDBServer, PostgresServer
 from tests.linked import create, same
 from tests.pair import Pair, eventually
@@ -131,7 +132,7 @@ def test_a_lost_state_folder_makes_no_duplicate(made: Made) -> None:
     pair.settle()
     before = same(pair)
     shutil.rmtree(pair.folder / "state")
-    pair.settle()
+    daemon.resync_all(pair.settings)
     assert same(pair) == before and len(before) == 3
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.runtime import daemon
 from engine.throwaway.servers import MariaDBServer, PostgresServer
 from tests.pair import Pair, Side
 
@@ -124,7 +125,7 @@ def test_rows_present_on_both_sides_follow_baseline_and_equal_rows_are_not_writt
     (pair.folder / "state").rename(pair.folder / "lost")
     account.postgres.run("UPDATE sales.account SET city = 'said by PostgreSQL' WHERE id = %s", refs[0])
     account.mariadb.run("UPDATE customer SET town = 'said by MariaDB' WHERE crm_ref = %s", refs[0])
-    pair.settle()
+    daemon.resync_all(pair.settings)
     winner = "said by PostgreSQL" if pair.crm is account.postgres else "said by MariaDB"
     assert account.in_postgres(refs[0], "city") == account.in_mariadb(refs[0], "town") == winner
     assert pair.rule("to_mariadb")["applied"] + pair.rule("to_postgres")["applied"] == 1

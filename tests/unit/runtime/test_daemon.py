@@ -123,7 +123,7 @@ def test_a_gap_in_the_log_is_bridged_by_resync(tmp_path: Path) -> None:
             if position.order < len(crm.log):
                 raise Terminal("the log is purged")
 
-        def prepare(self, _watched: Any) -> Any:
+        def renew(self, _watched: Any) -> Any:
             return crm.end()
 
         def close(self) -> None: ...
