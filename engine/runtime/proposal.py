@@ -461,7 +461,7 @@ class _Proposing:
         for row in rows[decision.unclear & writes].tolist():
             self.intent.asks[lane.name, self.touched.keys[row]] = self._attempt(row)
         self._lost(rows, keys, decision)
-        self._hold(rows, keys, decision)
+        self._hold(rows, keys, decision, want, have)
         self._conflicts(rows, keys, decision, want, have)
         if self.by.ledger.quarantine:
             for row in rows[~writes & ~waiting].tolist():
@@ -570,7 +570,7 @@ class _Proposing:
         """What to ask for a target row the other way round."""
         return [(rule, base) for rule, alias in self.lane.returns for base in self.by.bases(rule, alias, [key])]
 
-    def _hold(self, rows: Rows, keys: list[bytes], decision: Decision) -> None:
+    def _hold(self, rows: Rows, keys: list[bytes], decision: Decision, want: Want, have: State) -> None:
         held = decision.hold.any(axis=1)
         for i in np.flatnonzero(held).tolist():
             columns = [self.lane.cells[c] for c in np.flatnonzero(decision.hold[i]).tolist()]
@@ -578,10 +578,21 @@ class _Proposing:
             record = {"key": key, "columns": columns, "since": self.by.now_us(), "why": "baseline" if self.tie else "policy"}
             self.intent.held[self.lane.name, self.touched.keys[rows[i]]] = record
         for i in np.flatnonzero(~held).tolist() if self.by.ledger.held else ():
+            if self._still_held(i, int(rows[i]), decision, want, have):
+                continue
             self._let_go(int(rows[i]))
             for ask in self._backward(keys[i]):
                 if ask in self.by.ledger.held:
                     self.intent.asks.setdefault(ask, self._attempt(int(rows[i])))
+
+    def _still_held(self, i: int, row: int, decision: Decision, want: Want, have: State) -> bool:
+        """Cells that a first read holds have the same stamp, so a change of another cell of the row finds no difference in them: they are held all the same."""
+        record = self.by.ledger.held.get((self.lane.name, self.touched.keys[row]))
+        if record is None or record["why"] != "baseline" or not (want.present[i] and have.present[i]):
+            return False
+        cells = [self.lane.cells.index(column) for column in record["columns"] if column in self.lane.cells]
+        differ = (want.hashes[i, cells] != have.hashes[i, cells]) | ~want.known[i, cells]
+        return bool((differ & ~decision.decided[i, cells] & ~decision.lost_cells[i, cells]).any())
 
     def _conflicts(self, rows: Rows, keys: list[bytes], decision: Decision, want: Want, have: State) -> None:
         """A conflict is a cell that both sides changed since they last agreed: it lost, or it was written over a change that its writer had not seen."""

@@ -110,6 +110,9 @@ def test_what_a_person_decides_settles_a_held_cell_in_both_directions(made: Made
     pair.erp.run("INSERT INTO person (id, name) VALUES (1, 'by erp'), (2, 'same')")
     pair.settle()
     assert {(c["rule"], c["state"]) for c in pair.conflicts()} == {("to_erp", "held"), ("to_crm", "held")}
+    pair.crm.run("UPDATE person SET phone = 'of another cell' WHERE id = 1")
+    pair.settle()
+    assert {(c["rule"], c["state"]) for c in pair.conflicts()} == {("to_erp", "held"), ("to_crm", "held")}
     pair.crm.run("UPDATE person SET name = 'decided' WHERE id = 1")
     pair.settle()
     assert pair.conflicts() == []
