@@ -61,9 +61,11 @@ def test_both_ways_create_update_delete(made: Made) -> None:
     pair.crm.run("INSERT INTO deals (account_id, total) SELECT id, 8 FROM accounts WHERE tax_id = 'A1'")
     pair.settle()
     assert [row[0] for row in same(pair)] == ["Ada L.", "Bob B."]
-    before = pair.crm.log_end()[-1], pair.erp.log_end()[-1]
+    # Our batches, not the ends of the logs: a server writes into its log by itself now and then.
+    batches = "SELECT sum(batch) FROM syncline_checkpoint"
+    before = pair.crm.run(batches), pair.erp.run(batches)
     pair.settle()
-    assert (pair.crm.log_end()[-1], pair.erp.log_end()[-1]) == before, "no echo is written"
+    assert (pair.crm.run(batches), pair.erp.run(batches)) == before, "no echo is written"
     pair.erp.run("DELETE FROM orders")
     pair.erp.run("DELETE FROM customers WHERE vat = 'A1'")
     pair.settle()
