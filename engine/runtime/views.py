@@ -39,6 +39,8 @@ class Views:
     topology: Topology
     readers: Mapping[str, Reader]
     proposer: Proposer
+    _waiting: dict[tuple[str, bytes], set[str]] = field(default_factory=dict)
+    """Base rows that were concerned and not looked at since, with the tables (aliases) by which."""
 
     # --- from a change to the base rows it concerns
 
@@ -61,7 +63,7 @@ class Views:
         for rows in touched:
             for lane, alias in self.topology.views_over(rows.tracked.name):
                 assert lane.view is not None
-                mine = notes.setdefault(lane.name, _Notes(lane.name, self.ledger.asks))
+                mine = notes.setdefault(lane.name, _Notes(lane.name, self._waiting))
                 if not alias:
                     for row, base in enumerate(rows.keys):
                         mine.concerned(alias, base, again=_again(rows, row))
@@ -79,6 +81,8 @@ class Views:
                     mine.lost(alias, base, int(newest[row]))
         for rule, found in notes.items():
             intent.asks |= {(rule, base): 0 for base in found.bases}
+            for base, aliases in found.bases.items():
+                self._waiting.setdefault((rule, base), set()).update(aliases)
             self._note(self.topology.lanes[rule].view, found, intent)
 
     def _note(self, view: View | None, notes: _Notes, intent: Intent) -> None:
@@ -139,6 +143,8 @@ class Views:
             intent.asks[lane.name, base.keys[i]] = base.attempt(i) + 1
         chosen = np.flatnonzero(ready & ~gathered.stale)
         keys = [base.keys[i] for i in chosen]
+        for key in keys:
+            self._waiting.pop((lane.name, key), None)
         there = np.flatnonzero(base.state.present[chosen])
         found = self.proposer.evaluator.evaluate_joined(lane.rule, base.images.take(pa.array(chosen[there])), gathered.images)
         stored = self.ledger.seen(view.name, keys)
@@ -179,19 +185,20 @@ class Views:
 
 @dataclass(slots=True)
 class _Notes:
-    """What the events of a batch mean for one view. A base row that is concerned again before it was looked at may have had a value in between that it has no
-    longer: nobody would notice that it changed twice, so what hangs on the table is unclear then. asks: those that wait already."""
+    """What the events of a batch mean for one view. A base row that one table concerns again before it was looked at may have had a value in between that it
+    has no longer: nobody would notice that it changed twice, so what hangs on that table is unclear then. What another table was changed for stays clear: it
+    must not take the time of a change that did not touch it. waiting: see `Views`."""
 
     rule: str
-    asks: Mapping[tuple[str, bytes], int]
+    waiting: Mapping[tuple[str, bytes], set[str]]
     bases: dict[bytes, set[str]] = field(default_factory=dict)
     losses: dict[bytes, dict[str, int]] = field(default_factory=dict)
     unclear: dict[bytes, set[str]] = field(default_factory=dict)
 
     def concerned(self, alias: str, base: bytes, *, again: bool) -> None:
         before = self.bases.setdefault(base, set())
-        if again or before or (self.rule, base) in self.asks:
-            self.unclear.setdefault(base, set()).update(before | {alias})
+        if again or alias in before or alias in self.waiting.get((self.rule, base), ()):
+            self.unclear.setdefault(base, set()).add(alias)
         before.add(alias)
 
     def lost(self, alias: str, base: bytes, stamp: int) -> None:
